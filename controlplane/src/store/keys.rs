@@ -1,0 +1,136 @@
+//! Every key the product writes. All live under `v1/`; ids are hex, names are DNS labels, so no
+//! part of a key can hold a `/` that isn't a separator.
+
+use std::net::IpAddr;
+
+use wattle_model::{
+    Fingerprint, NetworkName, NodeId, NodeName, OperatorId, PolicyName, PublicKey, TokenId,
+    address_to_bytes,
+};
+
+use super::Key;
+
+/// Everything.
+pub fn all() -> Key {
+    Key::new("v1/")
+}
+
+/// 16 bytes: see the design's Epoch.
+pub fn epoch() -> Key {
+    Key::new("v1/meta/epoch")
+}
+
+/// `store.Cluster`.
+pub fn cluster() -> Key {
+    Key::new("v1/meta/cluster")
+}
+
+/// `store.Horizon`.
+pub fn horizon() -> Key {
+    Key::new("v1/meta/horizon")
+}
+
+/// All networks.
+pub fn networks() -> Key {
+    Key::new("v1/network/")
+}
+
+/// History of a `store.NetworkBody`.
+pub fn network(network: &NetworkName) -> Key {
+    Key::new(format!("v1/network/{network}"))
+}
+
+/// All nodes of all networks.
+pub fn all_nodes() -> Key {
+    Key::new("v1/node/")
+}
+
+/// All nodes of a network.
+pub fn nodes(network: &NetworkName) -> Key {
+    Key::new(format!("v1/node/{network}/"))
+}
+
+/// History of a `store.NodeBody`.
+pub fn node(network: &NetworkName, node: NodeId) -> Key {
+    Key::new(format!("v1/node/{network}/{node}"))
+}
+
+/// The wire entry itself.
+pub fn peer(network: &NetworkName, node: NodeId) -> Key {
+    Key::new(format!("v1/peer/{network}/{node}"))
+}
+
+/// History of a `store.PolicyBody`.
+pub fn policy(network: &NetworkName, policy: &PolicyName) -> Key {
+    Key::new(format!("v1/policy/{network}/{policy}"))
+}
+
+/// All identities.
+pub fn identities() -> Key {
+    Key::new("v1/identity/")
+}
+
+/// `store.Identity`.
+pub fn identity(node: NodeId) -> Key {
+    Key::new(format!("v1/identity/{node}"))
+}
+
+/// All claims on names.
+pub fn names(network: &NetworkName) -> Key {
+    Key::new(format!("v1/name/{network}/"))
+}
+
+/// `store.Claim` on a name.
+pub fn name(network: &NetworkName, name: &NodeName) -> Key {
+    Key::new(format!("v1/name/{network}/{name}"))
+}
+
+/// All claims on addresses of a network.
+pub fn addresses(network: &NetworkName) -> Key {
+    Key::new(format!("v1/address/{network}/"))
+}
+
+/// `store.Claim` on an address.
+pub fn address(network: &NetworkName, address: IpAddr) -> Key {
+    Key::new(format!("v1/address/{network}/{}", hex::encode(address_to_bytes(address))))
+}
+
+/// `store.Claim` on a WireGuard key.
+pub fn wireguard_key(key: PublicKey) -> Key {
+    Key::new(format!("v1/wireguard-key/{}", hex::encode(key.as_bytes())))
+}
+
+/// `store.Claim` on a certificate key.
+pub fn fingerprint(fingerprint: Fingerprint) -> Key {
+    Key::new(format!("v1/fingerprint/{fingerprint}"))
+}
+
+/// All join tokens.
+pub fn join_tokens() -> Key {
+    Key::new("v1/token/")
+}
+
+/// `store.JoinToken`.
+pub fn join_token(token: TokenId) -> Key {
+    Key::new(format!("v1/token/{token}"))
+}
+
+/// All operators.
+pub fn operators() -> Key {
+    Key::new("v1/operator/")
+}
+
+/// `store.Operator`.
+pub fn operator(operator: OperatorId) -> Key {
+    Key::new(format!("v1/operator/{operator}"))
+}
+
+/// All answered requests.
+pub fn requests() -> Key {
+    Key::new("v1/request/")
+}
+
+/// `store.Request`. `principal` is an operator's id or `local`.
+pub fn request(principal: &str, request_id: &[u8]) -> Key {
+    Key::new(format!("v1/request/{principal}/{}", hex::encode(request_id)))
+}

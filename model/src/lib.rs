@@ -1,0 +1,30 @@
+//! The plain values that every part of Wattle speaks: ids, keys, revisions, labels, peers.
+//!
+//! This crate owns their checks and their text and byte forms. It does no I/O and knows neither
+//! tokio, tonic, etcd nor netlink; bytes of the wire become these values in `wattle-proto`.
+
+mod address;
+mod digest;
+mod history;
+mod id;
+mod join_token;
+mod key;
+mod labels;
+mod name;
+mod peer;
+mod policy;
+mod selector;
+
+pub use address::{Endpoint, InvalidAddress, address_from_bytes, address_to_bytes};
+pub use digest::Digest;
+pub use history::{At, History, MAX_PAST, Version};
+pub use id::{
+    Epoch, Fingerprint, InstanceId, InvalidId, NodeId, OperatorId, ReplicaId, Revision, TokenId,
+};
+pub use join_token::{InvalidJoinToken, JoinToken, TokenSecret};
+pub use key::{InvalidKey, PrivateKey, PublicKey};
+pub use labels::{InvalidLabel, Labels};
+pub use name::{InvalidName, NetworkName, NodeName, OperatorName, PolicyName};
+pub use peer::PeerSpec;
+pub use policy::{Mode, Policy};
+pub use selector::{InvalidSelector, Requirement, Selector};
