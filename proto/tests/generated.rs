@@ -1,5 +1,7 @@
 //! The bindings in `src/gen` are what the `.proto` files generate. `make generate` writes them anew.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{fs, path::Path};
 
 use prost::Message as _;
