@@ -1,0 +1,163 @@
+//! Reaching a control plane: TCP and TLS to the first address that answers as it should, or the
+//! local socket. Agents and operators call it; who the server must be is the TLS configuration's.
+
+use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::{CertificateError, ClientConfig};
+use rustls_pki_types::ServerName;
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+/// A path that is silent this long is probed; a probe unanswered as long is a dead connection.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// A connection and where it leads.
+#[derive(Debug, Clone)]
+pub struct Dialed {
+    /// Calls go here. Lost connections are made again, to the same address.
+    pub channel: Channel,
+    /// The address that answered.
+    pub address: String,
+}
+
+/// No address answered as it should.
+#[derive(Debug, thiserror::Error)]
+#[error("no control plane could be reached{}", listed(.0))]
+pub struct DialError(Vec<(String, ConnectError)>);
+
+/// Why one address didn't do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody answered in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The address can't be reached.
+    #[error("{0}")]
+    Unreachable(#[source] io::Error),
+    /// Somebody answered who isn't the control plane, or who refused us.
+    #[error("{}", reason(.0))]
+    Tls(#[source] io::Error),
+    /// The connection didn't become HTTP/2.
+    #[error("no HTTP/2: {0}")]
+    Http(#[source] tonic::transport::Error),
+}
+
+impl DialError {
+    /// Each address tried and why it didn't do.
+    pub fn attempts(&self) -> &[(String, ConnectError)] {
+        &self.0
+    }
+
+    /// Somebody answered, but isn't the control plane that was to be reached: trying again won't
+    /// help.
+    pub fn is_untrusted(&self) -> bool {
+        self.0.iter().any(|(_, error)| matches!(error, ConnectError::Tls(_)))
+    }
+}
+
+/// Connects to the first of `addresses` (`host:port`) that answers as `tls` demands, giving each
+/// `patience` to do so.
+pub async fn channel(
+    addresses: &[String],
+    tls: Arc<ClientConfig>,
+    patience: Duration,
+) -> Result<Dialed, DialError> {
+    let mut failed = Vec::new();
+    for address in addresses {
+        match channel_to(address, &tls, patience).await {
+            Ok(channel) => return Ok(Dialed { channel, address: address.clone() }),
+            Err(error) => failed.push((address.clone(), error)),
+        }
+    }
+    Err(DialError(failed))
+}
+
+/// Connects to a control plane's local socket.
+pub async fn unix(path: &Path) -> Result<Channel, DialError> {
+    let target: Arc<Path> = path.into();
+    let connector = service_fn(move |_| {
+        let target = target.clone();
+        async move { UnixStream::connect(target).await.map(TokioIo::new) }
+    });
+    // Tried first by hand, for an error that says what is wrong.
+    let attempt = async {
+        UnixStream::connect(path).await.map_err(ConnectError::Unreachable)?;
+        endpoint().connect_with_connector(connector).await.map_err(ConnectError::Http)
+    };
+    attempt.await.map_err(|error| DialError(vec![(path.display().to_string(), error)]))
+}
+
+async fn channel_to(
+    address: &str,
+    tls: &Arc<ClientConfig>,
+    patience: Duration,
+) -> Result<Channel, ConnectError> {
+    let first = connect(address, tls, patience).await?;
+    // The first connection is made outside of tonic, which hides why one failed; what it makes
+    // later, it makes the same way.
+    let first = Arc::new(Mutex::new(Some(first)));
+    let (address, tls) = (address.to_owned(), tls.clone());
+    let connector = service_fn(move |_| {
+        let ready = first.lock().take();
+        let (address, tls) = (address.clone(), tls.clone());
+        async move {
+            match ready {
+                Some(stream) => Ok(TokioIo::new(stream)),
+                None => connect(&address, &tls, patience).await.map(TokioIo::new),
+            }
+        }
+    });
+    let made = timeout(patience, endpoint().connect_with_connector(connector)).await;
+    made.map_err(|_| ConnectError::Timeout(patience))?.map_err(ConnectError::Http)
+}
+
+async fn connect(
+    address: &str,
+    tls: &Arc<ClientConfig>,
+    patience: Duration,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let attempt = async {
+        let tcp = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
+        tcp.set_nodelay(true).map_err(ConnectError::Unreachable)?;
+        // TLS wants a name; ours checks the URI in the certificate and never looks at this one.
+        let name = ServerName::try_from("control-plane.wattle").expect("it is a DNS name");
+        TlsConnector::from(tls.clone()).connect(name, tcp).await.map_err(ConnectError::Tls)
+    };
+    timeout(patience, attempt).await.map_err(|_| ConnectError::Timeout(patience))?
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint::from_static("http://control-plane.wattle")
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_while_idle(true)
+}
+
+fn listed(attempts: &[(String, ConnectError)]) -> String {
+    let mut text = String::new();
+    for (address, error) in attempts {
+        let _ = write!(text, "{} {address}: {error}", if text.is_empty() { ":" } else { ";" });
+    }
+    text
+}
+
+/// The verifier's own words where there are any: rustls wraps them in what it calls them.
+fn reason(error: &io::Error) -> String {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => {
+            other.to_string()
+        }
+        Some(rustls::Error::AlertReceived(alert)) => {
+            format!("the other side refused the connection ({alert:?})")
+        }
+        _ => error.to_string(),
+    }
+}
