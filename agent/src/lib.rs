@@ -1,1 +1,2 @@
 //! wattle-agent
+pub mod kernel;

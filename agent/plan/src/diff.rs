@@ -1,0 +1,135 @@
+//! Desired against observed. The order of the operations is `order`'s, the choice of endpoints
+//! `endpoint`'s; here is what differs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+use wattle_model::PublicKey;
+
+use crate::{
+    Desired, EndpointMemory, Observed, ObservedPeer, Op, SetPeer,
+    order::{Move, in_order},
+    target::{Target, resolve},
+};
+
+/// What makes `observed` into `desired`, in the order to do it; nothing for what is already right.
+///
+/// `now` is monotonic. `memory` lives as long as the agent. Call it on every commit, after a failed
+/// operation, and every few seconds: a candidate that doesn't answer is only noticed by looking.
+pub fn diff(
+    desired: &Desired,
+    observed: &Observed,
+    memory: &mut EndpointMemory,
+    now: Instant,
+) -> Vec<Op> {
+    let mut ops = device(desired, observed);
+    let (targets, _) = resolve(desired, observed.public_key);
+    memory.retain(|key| targets.contains_key(key));
+
+    let owners = owners(observed);
+    let mut settings = BTreeMap::new();
+    let mut moves = BTreeMap::new();
+    for (key, target) in &targets {
+        let peer = observed.peers.get(key);
+        settings.insert(*key, Setting::of(desired, *key, target, peer, memory, now));
+        if let Some(change) = Move::between(*key, &target.prefixes, peer, &owners) {
+            moves.insert(*key, change);
+        }
+    }
+    let unknown = observed.peers.iter().filter(|(key, _)| !targets.contains_key(*key));
+    let mut removed = Vec::new();
+    if desired.is_complete() {
+        removed.extend(unknown.map(|(key, _)| Op::RemovePeer { key: *key }));
+    } else {
+        moves.extend(robbed(unknown, &targets));
+    }
+
+    for step in in_order(moves) {
+        ops.push(settings.remove(&step.key).unwrap_or_default().with(step.key, step.prefixes));
+    }
+    ops.extend(settings.into_iter().filter_map(|(key, setting)| setting.alone(key)));
+    ops.extend(removed);
+    ops
+}
+
+/// The link's own operations: what adds before what takes away.
+fn device(desired: &Desired, observed: &Observed) -> Vec<Op> {
+    let spec = &desired.device;
+    let mut ops = Vec::new();
+    if observed.mtu != spec.mtu {
+        ops.push(Op::SetMtu(spec.mtu));
+    }
+    if spec.listen_port != 0 && observed.listen_port != spec.listen_port {
+        ops.push(Op::SetListenPort(spec.listen_port));
+    }
+    let wanted: BTreeSet<IpNet> = spec.addresses.iter().copied().collect();
+    ops.extend(wanted.difference(&observed.addresses).copied().map(Op::AddAddress));
+    if !observed.up {
+        ops.push(Op::SetUp);
+    }
+    ops.extend(observed.addresses.difference(&wanted).copied().map(Op::RemoveAddress));
+    ops
+}
+
+/// Who has which prefix. A kernel lists one owner each; a userspace device may list several.
+fn owners(observed: &Observed) -> HashMap<IpNet, Vec<PublicKey>> {
+    let mut owners: HashMap<IpNet, Vec<PublicKey>> = HashMap::new();
+    for (key, peer) in &observed.peers {
+        for prefix in &peer.allowed_ips {
+            owners.entry(*prefix).or_default().push(*key);
+        }
+    }
+    owners
+}
+
+/// Peers that stay only because nobody has said yet that they are gone: they lose what a known
+/// peer is given, and nothing else.
+fn robbed<'a>(
+    unknown: impl Iterator<Item = (&'a PublicKey, &'a ObservedPeer)>,
+    targets: &BTreeMap<PublicKey, Target<'_>>,
+) -> Vec<(PublicKey, Move)> {
+    let claimed: BTreeSet<IpNet> =
+        targets.values().flat_map(|target| target.prefixes.iter().copied()).collect();
+    unknown.filter_map(|(key, peer)| Some((*key, Move::robbed(peer, &claimed)?))).collect()
+}
+
+/// What a peer needs apart from its prefixes.
+#[derive(Default)]
+struct Setting {
+    create: bool,
+    endpoint: Option<std::net::SocketAddr>,
+    keepalive: Option<u16>,
+}
+
+impl Setting {
+    fn of(
+        desired: &Desired,
+        key: PublicKey,
+        target: &Target<'_>,
+        observed: Option<&ObservedPeer>,
+        memory: &mut EndpointMemory,
+        now: Instant,
+    ) -> Self {
+        let wanted = desired.keepalive.unwrap_or(0);
+        let has = observed.and_then(|peer| peer.keepalive).unwrap_or(0);
+        Self {
+            create: observed.is_none(),
+            endpoint: memory.choose(key, target.candidates, observed, now),
+            keepalive: (wanted != has).then_some(wanted),
+        }
+    }
+
+    fn with(self, key: PublicKey, prefixes: crate::Prefixes) -> Op {
+        let Self { create, endpoint, keepalive } = self;
+        Op::SetPeer(SetPeer { key, create, prefixes, endpoint, keepalive })
+    }
+
+    /// The operation for a peer whose prefixes are right.
+    fn alone(self, key: PublicKey) -> Option<Op> {
+        let needed = self.create || self.endpoint.is_some() || self.keepalive.is_some();
+        needed.then(|| self.with(key, crate::Prefixes::Keep))
+    }
+}

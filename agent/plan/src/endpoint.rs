@@ -1,0 +1,157 @@
+//! Which of a peer's candidate endpoints to use, and when to send one to the device.
+//!
+//! The device learns endpoints by itself from what peers send: an endpoint sent without need breaks
+//! a working path. So one is sent only to a peer that has none, when the control plane withdraws
+//! the one in use, or when the one in use doesn't answer.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use wattle_model::{Endpoint, PublicKey};
+
+use crate::ObservedPeer;
+
+/// A session is refused by WireGuard at this age; until then the path worked.
+const FRESH: Duration = Duration::from_secs(180);
+
+/// How long a candidate may leave what is sent to it unanswered. WireGuard repeats a handshake
+/// every 5 s, so this is two.
+const UNANSWERED: Duration = Duration::from_secs(10);
+
+/// What the agent remembers of its peers' endpoints between two looks at the device.
+#[derive(Debug, Default)]
+pub struct EndpointMemory {
+    attached: Vec<IpNet>,
+    peers: BTreeMap<PublicKey, Peer>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    /// The control plane's candidates when last looked at.
+    candidates: Vec<Endpoint>,
+    /// Since when, and from which counters, an answer is waited for.
+    unanswered: Option<Mark>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    since: Instant,
+    tx: u64,
+    rx: u64,
+}
+
+impl EndpointMemory {
+    /// The subnets that this host's own interfaces are in. They rank candidates that are chosen
+    /// from now on; they move no peer that has an endpoint.
+    pub fn set_attached(&mut self, subnets: Vec<IpNet>) {
+        self.attached = subnets;
+    }
+
+    /// Forgets the peers that `keep` refuses.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&PublicKey) -> bool) {
+        self.peers.retain(|key, _| keep(key));
+    }
+
+    /// The endpoint to send to the device for this peer, if any.
+    pub(crate) fn choose(
+        &mut self,
+        key: PublicKey,
+        candidates: &[Endpoint],
+        observed: Option<&ObservedPeer>,
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        let before = self.peers.remove(&key);
+        let ranked = self.rank(candidates);
+        let best = ranked.first().copied();
+        let mut unanswered = None;
+        let chosen = match observed.and_then(|peer| Some((peer, peer.endpoint?))) {
+            None => best,
+            Some((_, current))
+                if before.as_ref().is_some_and(|b| b.withdrew(current, candidates)) =>
+            {
+                best
+            }
+            Some((peer, current)) => {
+                let mark = before.and_then(|before| before.unanswered);
+                unanswered = waiting(mark, peer, now);
+                let expired = unanswered.is_some_and(|mark| mark.expired(peer, now));
+                if expired {
+                    unanswered = None
+                };
+                expired.then(|| next(&ranked, current)).flatten()
+            }
+        };
+        self.peers.insert(key, Peer { candidates: candidates.to_vec(), unanswered });
+        chosen.filter(|to| observed.and_then(|peer| peer.endpoint) != Some(*to))
+    }
+
+    /// Best first: a subnet that this host is in, then global addresses, then private ones of
+    /// somewhere else; an address family that this host doesn't have comes last. Equals stay in the
+    /// control plane's order.
+    fn rank(&self, candidates: &[Endpoint]) -> Vec<SocketAddr> {
+        let mut ranked: Vec<SocketAddr> = candidates.iter().map(Endpoint::socket_addr).collect();
+        ranked.sort_by_key(|candidate| {
+            let ip = candidate.ip();
+            let family = |net: &IpNet| net.addr().is_ipv4() == ip.is_ipv4();
+            if self.attached.iter().any(|net| net.contains(&ip)) {
+                0
+            } else if !self.attached.is_empty() && !self.attached.iter().any(family) {
+                3
+            } else if is_global(ip) {
+                1
+            } else {
+                2
+            }
+        });
+        ranked
+    }
+}
+
+impl Peer {
+    /// Whether the control plane moved the peer away from the endpoint in use. Behind NAT the
+    /// endpoint in use is no candidate, but its address is one's: such a peer hasn't moved while
+    /// that address stays.
+    fn withdrew(&self, current: SocketAddr, candidates: &[Endpoint]) -> bool {
+        let names = |list: &[Endpoint]| {
+            list.iter().any(|candidate| candidate.socket_addr() == current)
+                || list.iter().any(|candidate| candidate.socket_addr().ip() == current.ip())
+                    && !self.candidates.iter().any(|known| known.socket_addr() == current)
+        };
+        self.candidates != candidates && !names(candidates)
+    }
+}
+
+impl Mark {
+    fn expired(&self, peer: &ObservedPeer, now: Instant) -> bool {
+        peer.tx_bytes > self.tx && now.saturating_duration_since(self.since) >= UNANSWERED
+    }
+}
+
+/// The mark to go on with: none while the path works, a new one while nothing is sent.
+fn waiting(mark: Option<Mark>, peer: &ObservedPeer, now: Instant) -> Option<Mark> {
+    if peer.last_handshake.is_some_and(|age| age < FRESH) {
+        return None;
+    }
+    let fresh = Mark { since: now, tx: peer.tx_bytes, rx: peer.rx_bytes };
+    Some(mark.filter(|m| peer.rx_bytes == m.rx && peer.tx_bytes > m.tx).unwrap_or(fresh))
+}
+
+/// The candidate after the one that doesn't answer.
+fn next(ranked: &[SocketAddr], current: SocketAddr) -> Option<SocketAddr> {
+    let after = ranked.iter().position(|candidate| *candidate == current).map_or(0, |at| at + 1);
+    ranked.get(after).or_else(|| ranked.first()).copied()
+}
+
+fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared)
+        }
+        IpAddr::V6(v6) => !(v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local()),
+    }
+}

@@ -1,0 +1,56 @@
+//! What to do to the data plane, as values that can be printed, in the order to do them.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use wattle_model::PublicKey;
+
+/// One change of the device. The kernel hop executes them in order and adds nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Set the link's MTU.
+    SetMtu(u32),
+    /// Listen on another UDP port.
+    SetListenPort(u16),
+    /// Give the link an address.
+    AddAddress(IpNet),
+    /// Bring the link up.
+    SetUp,
+    /// Take an address from the link.
+    RemoveAddress(IpNet),
+    /// Make or change a peer.
+    SetPeer(SetPeer),
+    /// Remove a peer.
+    RemovePeer {
+        /// Which.
+        key: PublicKey,
+    },
+}
+
+/// A peer to make or change; what it leaves out stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetPeer {
+    /// Which.
+    pub key: PublicKey,
+    /// It isn't there yet. If false and it is gone meanwhile, the operation must fail: an update
+    /// never brings back a peer that somebody removed.
+    pub create: bool,
+    /// What to do with its prefixes.
+    pub prefixes: Prefixes,
+    /// Where to send to from now on.
+    pub endpoint: Option<SocketAddr>,
+    /// Seconds between keepalives; 0 sends none.
+    pub keepalive: Option<u16>,
+}
+
+/// What to do with a peer's prefixes. Whichever a peer is given leaves whoever had it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prefixes {
+    /// They are right.
+    Keep,
+    /// Give it these as well. It is the only form that never leaves a moment without one of the
+    /// prefixes that the peer keeps.
+    Add(Vec<IpNet>),
+    /// These are all.
+    Replace(Vec<IpNet>),
+}

@@ -1,0 +1,69 @@
+//! Why the data plane can't do its work, and what a person can do about it.
+
+use std::io;
+
+/// The data plane can't be opened, read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Not allowed to.
+    #[error(
+        "not permitted to configure interface {interface}: run the agent as root or give it \
+         CAP_NET_ADMIN"
+    )]
+    NotPermitted {
+        /// The agent's interface.
+        interface: String,
+    },
+    /// `--dataplane kernel` on a kernel without WireGuard.
+    #[error(
+        "the kernel has no WireGuard: load its module (modprobe wireguard) or choose --dataplane \
+         userspace"
+    )]
+    NoWireGuard,
+    /// The userspace device has nothing to read packets from.
+    #[error(
+        "/dev/net/tun can't be opened ({0}): load the tun module (modprobe tun), or hand the device \
+         to the agent's container"
+    )]
+    NoTun(io::Error),
+    /// Something else has the name.
+    #[error(
+        "interface {interface} exists and isn't ours: {why}. Remove it (ip link delete {interface}) \
+         or choose another name with --interface"
+    )]
+    NotOurs {
+        /// The interface.
+        interface: String,
+        /// What tells it isn't.
+        why: String,
+    },
+    /// A name that Linux wouldn't take.
+    #[error("{0:?} is no interface name: 1 to 15 characters, no '/' and no spaces")]
+    InvalidName(String),
+    /// Somebody took the interface away.
+    #[error("interface {interface} is gone: somebody removed it")]
+    Gone {
+        /// The interface.
+        interface: String,
+    },
+    /// The device can't listen there.
+    #[error(
+        "UDP port {port} can't be listened on ({source}): free it or choose another with --listen-port"
+    )]
+    Port {
+        /// Which.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// Anything else that the system refused.
+    #[error("interface {interface}: {doing}: {source}")]
+    System {
+        /// The interface.
+        interface: String,
+        /// What was being done.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}

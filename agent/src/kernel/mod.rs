@@ -1,0 +1,89 @@
+//! Hop 6: the machine's data plane, a WireGuard device with its link and addresses.
+//!
+//! Executes the plan's operations and reports what is; decides nothing. Never replaces all peers,
+//! never recreates a link, never touches what isn't ours. It is the only netlink in the agent. The
+//! reconcile loop calls it, through [`Kernel`].
+
+mod error;
+pub mod fake;
+
+use std::str::FromStr;
+
+use async_trait::async_trait;
+pub use error::KernelError;
+use wattle_plan::{Observed, Op};
+
+/// A device that the plan's operations can be executed on.
+#[async_trait]
+pub trait Kernel: Send {
+    /// What the device is now: a fresh dump.
+    async fn observe(&mut self) -> Result<Observed, KernelError>;
+
+    /// Executes the operations in order. One that fails doesn't stop the others: it is returned,
+    /// and the next look at the device shows what is left to do.
+    async fn apply(&mut self, ops: &[Op]) -> Result<Vec<Failed>, KernelError>;
+
+    /// Takes the device away, and all that was made with it. Nothing to remove is no error.
+    async fn remove(&mut self) -> Result<(), KernelError>;
+
+    /// What moves the packets.
+    fn kind(&self) -> DataPlaneKind;
+}
+
+/// An operation that the device refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Its place in the list that was applied.
+    pub op: usize,
+    /// Why.
+    pub reason: String,
+}
+
+/// What moves the packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataPlaneKind {
+    /// The kernel's WireGuard.
+    Kernel,
+    /// A device inside the agent.
+    Userspace,
+}
+
+impl DataPlaneKind {
+    /// As flags, logs and statuses call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Userspace => "userspace",
+        }
+    }
+}
+
+/// Which data plane to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DataPlaneChoice {
+    /// The kernel's; the agent's own only where the kernel has none.
+    #[default]
+    Auto,
+    /// The kernel's, or none.
+    Kernel,
+    /// The agent's own.
+    Userspace,
+}
+
+/// Text that names no data plane.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no data plane: auto, kernel or userspace")]
+pub struct InvalidDataPlane(String);
+
+impl FromStr for DataPlaneChoice {
+    type Err = InvalidDataPlane;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDataPlane> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "kernel" => Ok(Self::Kernel),
+            "userspace" => Ok(Self::Userspace),
+            other => Err(InvalidDataPlane(other.to_owned())),
+        }
+    }
+}
