@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use wattle_model::{
-    Fingerprint, NetworkName, NodeId, NodeName, OperatorId, PolicyName, PublicKey, TokenId,
+    Fingerprint, NetworkName, NodeId, NodeName, OperatorId, OperatorName, PolicyName, PublicKey, TokenId,
     address_to_bytes,
 };
 
@@ -28,6 +28,18 @@ pub fn cluster() -> Key {
 /// `store.Horizon`.
 pub fn horizon() -> Key {
     Key::new("v1/meta/horizon")
+}
+
+/// Put by every transaction that gives a network its ranges, so that two of them conflict: ranges
+/// of two networks never overlap. The value is the name of the network.
+pub fn ranges() -> Key {
+    Key::new("v1/meta/ranges")
+}
+
+/// Put by every transaction that adds a node or a join token to the network, compared by those
+/// that need the network empty. The value says nothing.
+pub fn occupancy(network: &NetworkName) -> Key {
+    Key::new(format!("v1/occupancy/{network}"))
 }
 
 /// All networks.
@@ -123,6 +135,11 @@ pub fn operators() -> Key {
 /// `store.Operator`.
 pub fn operator(operator: OperatorId) -> Key {
     Key::new(format!("v1/operator/{operator}"))
+}
+
+/// The id of the operator who has this name, 16 bytes; free again once that operator isn't live.
+pub fn operator_name(name: &OperatorName) -> Key {
+    Key::new(format!("v1/operator-name/{name}"))
 }
 
 /// All answered requests.

@@ -130,6 +130,15 @@ impl Transaction {
         self
     }
 
+    /// Demands that a key is as it was read, be it absent, without writing it.
+    pub fn as_read(mut self, key: Key, read: Option<&Stored>) -> Self {
+        self.compares.push(match read {
+            Some(stored) => Compare::Modified(key, stored.modified),
+            None => Compare::Absent(key),
+        });
+        self
+    }
+
     /// Adds everything of another transaction to this one.
     pub fn and(mut self, other: Self) -> Self {
         self.compares.extend(other.compares);
