@@ -1,0 +1,174 @@
+//! The certificate authority: one root, no intermediates. Everything in a certificate but its
+//! public key is decided here.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use wattle_model::Fingerprint;
+use zeroize::Zeroizing;
+
+use crate::{
+    CsrKey, Identity, InvalidKeyPair, SpiffeId, TrustDomain, certificates_from_pem,
+    peer_certificate, provider,
+};
+
+/// Certificates begin this much before they are made, for machines whose clocks are late.
+const BACKDATED: Duration = Duration::from_mins(5);
+
+/// How long a root lives: twenty years.
+const ROOT_LIFETIME: Duration = Duration::from_hours(20 * 365 * 24);
+
+/// A certificate authority and its private key. `Debug` shows its pin alone.
+pub struct Ca {
+    certificate: CertificateDer<'static>,
+    issuer: Issuer<'static, rcgen::KeyPair>,
+}
+
+/// Why a certificate authority can't be read or can't sign.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// The certificate is malformed.
+    #[error("the CA certificate is malformed")]
+    Certificate,
+    /// The private key is malformed.
+    #[error("the CA key: {0}")]
+    Key(#[from] InvalidKeyPair),
+    /// Certificate and key belong to two authorities.
+    #[error("the CA key is not the one of the CA certificate")]
+    Mismatch,
+    /// Signing failed.
+    #[error("signing a certificate: {0}")]
+    Sign(#[from] rcgen::Error),
+}
+
+impl Ca {
+    /// Makes a new authority for a trust domain.
+    ///
+    /// # Panics
+    /// Where the machine has no source of randomness.
+    pub fn generate(trust_domain: &TrustDomain, now: SystemTime) -> Self {
+        let key = rcgen::KeyPair::generate().expect("the machine has randomness");
+        let mut params = CertificateParams::default();
+        params.not_before = (now - BACKDATED).into();
+        params.not_after = (now + ROOT_LIFETIME).into();
+        params.serial_number = Some(serial());
+        params.distinguished_name = named(&format!("Wattle {trust_domain}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).expect("a new key signs").der().clone();
+        Self { certificate, issuer: Issuer::new(params, key) }
+    }
+
+    /// Reads an authority from its certificate and its private key.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, CaError> {
+        let certificates = certificates_from_pem(certificate).map_err(|_| CaError::Certificate)?;
+        let certificate = certificates.into_iter().next().ok_or(CaError::Certificate)?;
+        let key = rcgen::KeyPair::from_pem(key).map_err(|_| InvalidKeyPair)?;
+        let pin = peer_certificate::spki_fingerprint(&certificate);
+        if pin.map_err(|_| CaError::Certificate)?
+            != provider::fingerprint(&key.subject_public_key_info())
+        {
+            return Err(CaError::Mismatch);
+        }
+        let issuer =
+            Issuer::from_ca_cert_der(&certificate, key).map_err(|_| CaError::Certificate)?;
+        Ok(Self { certificate, issuer })
+    }
+
+    /// The private key, for a file that only its owner can read.
+    pub fn key_pem(&self) -> Zeroizing<String> {
+        Zeroizing::new(self.issuer.key().serialize_pem())
+    }
+
+    /// The root certificate.
+    pub const fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// What join tokens carry: SHA-256 of the root's SPKI.
+    pub fn pin(&self) -> Fingerprint {
+        provider::fingerprint(&self.issuer.key().subject_public_key_info())
+    }
+
+    /// A certificate for `key` that says `id` and what `id` may do, and nothing else.
+    pub fn issue(
+        &self,
+        id: &SpiffeId,
+        key: &CsrKey,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>, CaError> {
+        let (kind, usage) = match id.identity {
+            Identity::Node { .. } => ("node", ExtendedKeyUsagePurpose::ClientAuth),
+            Identity::Operator(_) => ("operator", ExtendedKeyUsagePurpose::ClientAuth),
+            Identity::Replica(_) => ("control plane", ExtendedKeyUsagePurpose::ServerAuth),
+        };
+        let mut params = CertificateParams::default();
+        params.not_before = (now - BACKDATED).into();
+        params.not_after = (now + lifetime).into();
+        params.serial_number = Some(serial());
+        params.distinguished_name = named(&format!("Wattle {kind}"));
+        params.subject_alt_names = vec![SanType::URI(id.to_string().try_into()?)];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(&key.key, &self.issuer)?.der().clone())
+    }
+}
+
+impl fmt::Debug for Ca {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ca({})", self.pin())
+    }
+}
+
+fn named(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+/// 16 random bytes. rcgen's default is a hash of the key, the same at every renewal.
+fn serial() -> SerialNumber {
+    let mut bytes = [0; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the machine has randomness");
+    SerialNumber::from_slice(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate_to_pem;
+
+    fn ca() -> Ca {
+        Ca::generate(&"test".parse().unwrap(), SystemTime::now())
+    }
+
+    #[test]
+    fn an_authority_round_trips() {
+        let made = ca();
+        let read = Ca::from_pem(&certificate_to_pem(made.certificate()), &made.key_pem()).unwrap();
+        assert_eq!(read.pin(), made.pin());
+        assert_eq!(peer_certificate::spki_fingerprint(made.certificate()).unwrap(), made.pin());
+    }
+
+    #[test]
+    fn a_key_of_another_authority_is_refused() {
+        let result = Ca::from_pem(&certificate_to_pem(ca().certificate()), &ca().key_pem());
+        assert!(matches!(result, Err(CaError::Mismatch)));
+    }
+
+    #[test]
+    fn the_key_never_prints() {
+        let ca = ca();
+        assert_eq!(format!("{ca:?}"), format!("Ca({})", ca.pin()));
+    }
+}
