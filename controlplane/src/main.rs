@@ -1,1 +1,3 @@
+//! `wattle-controlplane`: the control plane.
+
 fn main() {}

@@ -3,6 +3,7 @@
 //! The trait offers only what etcd 3.4 can do, and every backend enforces the same limits. Nothing
 //! here knows what the keys mean; [`keys`] names them and [`feed`] reads them into the view.
 
+pub mod embedded;
 pub mod keys;
 
 use std::{fmt, sync::Arc};
@@ -145,6 +146,15 @@ impl Transaction {
         self.operations.extend(other.operations);
         self
     }
+
+    /// Bytes of all keys and values that it writes.
+    pub fn bytes(&self) -> usize {
+        let bytes = self.operations.iter().map(|operation| match operation {
+            Operation::Put(key, value) => key.as_str().len() + value.len(),
+            Operation::Delete(key) => key.as_str().len(),
+        });
+        bytes.sum()
+    }
 }
 
 /// How a transaction ended.
@@ -158,7 +168,7 @@ pub enum Outcome {
 }
 
 /// Why the store couldn't do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The transaction is larger than one may be. Nothing was written.
     #[error("a transaction has at most {limit} {what}, this one has {got}")]
@@ -257,11 +267,7 @@ pub(crate) fn check_limits(transaction: &Transaction) -> Result<(), StoreError> 
     if operations > MAX_OPERATIONS {
         return too_large("operations", MAX_OPERATIONS, operations);
     }
-    let bytes = transaction.operations.iter().map(|operation| match operation {
-        Operation::Put(key, value) => key.as_str().len() + value.len(),
-        Operation::Delete(key) => key.as_str().len(),
-    });
-    let bytes: usize = bytes.sum();
+    let bytes = transaction.bytes();
     if bytes > MAX_BYTES {
         return too_large("bytes", MAX_BYTES, bytes);
     }

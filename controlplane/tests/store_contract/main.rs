@@ -1,0 +1,41 @@
+//! One suite over every backend of the store, and what each backend promises besides.
+
+mod contract;
+mod embedded;
+
+/// Runs every test of the contract on stores that `$open` makes: an async function that returns an
+/// `Arc<dyn Store>`, empty, and something that keeps it alive.
+macro_rules! contract_suite {
+    ($open:path: $($test:ident),+ $(,)?) => {
+        mod suite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let (store, _keep) = $open().await;
+                    $crate::contract::$test(store).await;
+                }
+            )+
+        }
+    };
+    ($open:path) => {
+        $crate::contract_suite!($open:
+            an_empty_store_is_at_zero,
+            a_put_is_read_back_with_its_revision,
+            revisions_rise_by_one_and_nothing_takes_none,
+            comparisons_decide,
+            a_refused_transaction_writes_nothing,
+            limits_are_named_and_nothing_is_written,
+            transactions_at_the_limits_are_done,
+            listings_page_in_the_order_of_keys,
+            a_snapshot_shows_one_revision,
+            a_watch_tells_whole_transactions_in_order,
+            a_watch_tells_its_prefix_only,
+            a_watch_resumes_at_every_revision,
+            a_watch_from_the_future_waits,
+            counters_by_many_writers_lose_nothing,
+            a_group_is_evaluated_in_order,
+            reads_see_what_was_committed_before,
+        );
+    };
+}
+pub(crate) use contract_suite;
