@@ -1,2 +1,4 @@
 //! The control plane.
+
+pub mod replica;
 pub mod store;

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use wattle_model::{
-    Fingerprint, NetworkName, NodeId, NodeName, OperatorId, OperatorName, PolicyName, PublicKey, TokenId,
-    address_to_bytes,
+    Fingerprint, NetworkName, NodeId, NodeName, OperatorId, OperatorName, PolicyName, PublicKey,
+    TokenId, address_to_bytes,
 };
 
 use super::Key;

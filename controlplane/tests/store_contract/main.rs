@@ -1,4 +1,5 @@
 //! One suite over every backend of the store, and what each backend promises besides.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "these are tests")]
 
 mod contract;
 mod embedded;

@@ -1,0 +1,35 @@
+//! What every service of one replica shares: who it is, its store, its view and its authority.
+//! `app` makes it once at start; nothing in it changes but what is behind the store and the view.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rustls::pki_types::CertificateDer;
+use wattle_certs::{Ca, TrustDomain};
+use wattle_model::{Epoch, ReplicaId};
+
+use crate::store::Store;
+
+/// One control-plane process.
+pub struct Replica {
+    /// Its own id, new at every start.
+    pub id: ReplicaId,
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// Signs certificates.
+    pub ca: Arc<Ca>,
+    /// The control plane's name in every certificate.
+    pub trust_domain: TrustDomain,
+    /// The store's identity.
+    pub epoch: Epoch,
+    /// The certificates to trust: what agents and operators are given.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// Where agents reach the control plane, `host:port`.
+    pub advertised: Vec<String>,
+    /// How long a node's or a replica's certificate lives.
+    pub certificate_lifetime: Duration,
+    /// When the process began.
+    pub started: SystemTime,
+}
