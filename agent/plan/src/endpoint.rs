@@ -66,23 +66,18 @@ impl EndpointMemory {
     ) -> Option<SocketAddr> {
         let before = self.peers.remove(&key);
         let ranked = self.rank(candidates);
-        let best = ranked.first().copied();
         let mut unanswered = None;
         let chosen = match observed.and_then(|peer| Some((peer, peer.endpoint?))) {
-            None => best,
-            Some((_, current))
-                if before.as_ref().is_some_and(|b| b.withdrew(current, candidates)) =>
-            {
-                best
-            }
+            None => ranked.first().copied(),
             Some((peer, current)) => {
-                let mark = before.and_then(|before| before.unanswered);
-                unanswered = waiting(mark, peer, now);
-                let expired = unanswered.is_some_and(|mark| mark.expired(peer, now));
-                if expired {
-                    unanswered = None
-                };
-                expired.then(|| next(&ranked, current)).flatten()
+                let withdrew = before.as_ref().is_some_and(|b| b.withdrew(current, candidates));
+                if withdrew || is_lost(peer, current, candidates) {
+                    ranked.first().copied()
+                } else {
+                    unanswered = waiting(before.and_then(|b| b.unanswered), peer, now);
+                    let expired = unanswered.take_if(|mark| mark.expired(peer, now)).is_some();
+                    expired.then(|| next(&ranked, current)).flatten()
+                }
             }
         };
         self.peers.insert(key, Peer { candidates: candidates.to_vec(), unanswered });
@@ -116,12 +111,13 @@ impl Peer {
     /// endpoint in use is no candidate, but its address is one's: such a peer hasn't moved while
     /// that address stays.
     fn withdrew(&self, current: SocketAddr, candidates: &[Endpoint]) -> bool {
-        let names = |list: &[Endpoint]| {
-            list.iter().any(|candidate| candidate.socket_addr() == current)
-                || list.iter().any(|candidate| candidate.socket_addr().ip() == current.ip())
-                    && !self.candidates.iter().any(|known| known.socket_addr() == current)
+        let was_a_candidate = has(&self.candidates, current);
+        let moved = if was_a_candidate {
+            !has(candidates, current)
+        } else {
+            !has_address(candidates, current.ip())
         };
-        self.candidates != candidates && !names(candidates)
+        self.candidates != candidates && moved
     }
 }
 
@@ -131,9 +127,27 @@ impl Mark {
     }
 }
 
+/// Whether the endpoint in use is neither the control plane's nor known to work: as found on a
+/// device by a restarted agent, or left by an operation that failed.
+fn is_lost(peer: &ObservedPeer, current: SocketAddr, candidates: &[Endpoint]) -> bool {
+    !is_fresh(peer) && !has_address(candidates, current.ip())
+}
+
+fn is_fresh(peer: &ObservedPeer) -> bool {
+    peer.last_handshake.is_some_and(|age| age < FRESH)
+}
+
+fn has(candidates: &[Endpoint], endpoint: SocketAddr) -> bool {
+    candidates.iter().any(|candidate| candidate.socket_addr() == endpoint)
+}
+
+fn has_address(candidates: &[Endpoint], address: IpAddr) -> bool {
+    candidates.iter().any(|candidate| candidate.socket_addr().ip() == address)
+}
+
 /// The mark to go on with: none while the path works, a new one while nothing is sent.
 fn waiting(mark: Option<Mark>, peer: &ObservedPeer, now: Instant) -> Option<Mark> {
-    if peer.last_handshake.is_some_and(|age| age < FRESH) {
+    if is_fresh(peer) {
         return None;
     }
     let fresh = Mark { since: now, tx: peer.tx_bytes, rx: peer.rx_bytes };

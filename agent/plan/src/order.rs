@@ -49,11 +49,22 @@ impl Move {
     }
 
     /// The whole move at once.
-    fn whole(self) -> Prefixes {
+    fn whole(&self) -> Prefixes {
         if self.loses.is_empty() {
-            Prefixes::Add(self.gains)
+            Prefixes::Add(self.gains.clone())
         } else {
-            Prefixes::Replace(self.full.into_iter().collect())
+            Prefixes::Replace(self.full.iter().copied().collect())
+        }
+    }
+
+    /// The gains only, to break a cycle: what others shall take stays until they take it. What they
+    /// already took must go now, or a userspace device would take it back.
+    fn first_half(&self, taken: &BTreeSet<IpNet>) -> Prefixes {
+        if self.loses.iter().any(|prefix| taken.contains(prefix)) {
+            let left = self.loses.iter().filter(|prefix| !taken.contains(*prefix));
+            Prefixes::Replace(self.full.iter().chain(left).copied().collect())
+        } else {
+            Prefixes::Add(self.gains.clone())
         }
     }
 }
@@ -66,20 +77,22 @@ pub(crate) struct Step {
 
 /// The moves as steps: a peer comes after all who gain what it loses. One step a peer, and one
 /// more for each cycle.
-pub(crate) fn in_order(moves: BTreeMap<PublicKey, Move>) -> Vec<Step> {
+pub(crate) fn in_order(mut moves: BTreeMap<PublicKey, Move>) -> Vec<Step> {
     let mut waiting = Waiting::new(&moves);
-    let mut moves = moves;
+    let mut taken = BTreeSet::new();
     let mut steps = Vec::with_capacity(moves.len());
     loop {
         while let Some(key) = waiting.ready.pop_front() {
             let Some(change) = moves.remove(&key) else { continue };
             steps.push(Step { key, prefixes: change.whole() });
+            taken.extend(change.gains);
             waiting.gained(key);
         }
-        let Some(first) = moves.keys().next().copied() else { return steps };
-        let key = waiting.on_a_cycle(first);
-        let change = moves.get(&key).expect("whoever waits or is waited for hasn't moved yet");
-        steps.push(Step { key, prefixes: Prefixes::Add(change.gains.clone()) });
+        let Some(first) = moves.keys().next() else { return steps };
+        let key = waiting.on_a_cycle(*first);
+        let change = moves.get(&key).expect("whoever is waited for hasn't moved yet");
+        steps.push(Step { key, prefixes: change.first_half(&taken) });
+        taken.extend(change.gains.iter().copied());
         waiting.gained(key);
     }
 }
