@@ -2,3 +2,23 @@
 //!
 //! Pure code: it is fed by list-then-watch, keeps the current keys in memory, and answers
 //! [`Index::pull`]. It knows neither tokio, tonic, the store nor the bytes' meaning.
+//!
+//! The flow: a [`Transaction`] changes records (`network`, `node`); what a node matches makes its
+//! class (`class`), its class and the policies make its sight (`sight`), and a walk over the nodes
+//! in the order of their last change compares sight then with sight now (`walk`).
+
+mod cache;
+mod change;
+mod class;
+mod concern;
+mod cost;
+mod index;
+mod network;
+mod node;
+mod pull;
+mod sight;
+mod walk;
+
+pub use change::{Change, Transaction};
+pub use index::{Index, Life, NetworkRef, NodeRef};
+pub use pull::{Commit, Page, Position, PullKey};

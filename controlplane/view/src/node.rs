@@ -1,0 +1,74 @@
+//! One node's current keys: its history, with the class that each body had, and its entry.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wattle_model::{At, Digest, History, Labels, Revision, Version};
+
+use crate::class::Class;
+
+/// A node, alive or dead.
+#[derive(Debug, Default)]
+pub(crate) struct Node {
+    /// `None` while only the entry has come.
+    pub(crate) history: Option<History<Body>>,
+    pub(crate) entry: Option<Entry>,
+}
+
+/// What a node was while it lived.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    pub(crate) labels: Arc<Labels>,
+    pub(crate) class: Class,
+}
+
+/// A peer's exact bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) bytes: Bytes,
+    /// The mod_revision of its key.
+    pub(crate) revision: Revision,
+    pub(crate) digest: Digest,
+}
+
+impl Node {
+    /// Its class at a revision; `Known(None)` where it didn't live.
+    pub(crate) fn at(&self, revision: Revision) -> At<&Class> {
+        match self.history.as_ref().map(|history| history.at(revision)) {
+            None | Some(At::Known(None)) => At::Known(None),
+            Some(At::Known(Some(body))) => At::Known(Some(&body.class)),
+            Some(At::Unknown) => At::Unknown,
+        }
+    }
+
+    /// What it is now, if it lives.
+    pub(crate) fn present(&self) -> Option<&Body> {
+        self.history.as_ref()?.present().body.as_ref()
+    }
+
+    /// What others can see of it now: nothing unless it lives and has an entry.
+    pub(crate) fn visible(&self) -> Option<(&Class, &Entry)> {
+        Some((&self.present()?.class, self.entry.as_ref()?))
+    }
+
+    /// The revision of its last change.
+    pub(crate) fn changed(&self) -> Revision {
+        let history = self.history.as_ref().map(|history| history.present().from);
+        let entry = self.entry.as_ref().map(|entry| entry.revision);
+        history.max(entry).unwrap_or_default()
+    }
+
+    /// The revisions after `revision` at which its history changed.
+    pub(crate) fn changes_after(&self, revision: Revision) -> impl Iterator<Item = Revision> {
+        self.history.iter().flat_map(move |history| history.changes_after(revision))
+    }
+}
+
+/// The same history with other bodies.
+pub(crate) fn map_history<T, U>(history: &History<T>, mut map: impl FnMut(&T) -> U) -> History<U> {
+    let mut version =
+        |v: &Version<T>| Version { from: v.from, body: v.body.as_ref().map(&mut map) };
+    let past = history.past().iter().map(&mut version).collect();
+    let present = version(history.present());
+    History::from_parts(history.floor(), past, present).expect("the same revisions stay in order")
+}
