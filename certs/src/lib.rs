@@ -21,7 +21,7 @@ pub use key_pair::{InvalidKeyPair, KeyPair};
 pub use peer_certificate::{InvalidCertificate, PeerCertificate, peer_identity};
 pub use server::{ReplicaCertificate, server_config};
 pub use spiffe::{Identity, InvalidSpiffeId, InvalidTrustDomain, SpiffeId, TrustDomain};
-pub use verify::Untrusted;
+pub use verify::{Untrusted, explain};
 
 use pem::{EncodeConfig, LineEnding, Pem};
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};

@@ -4,7 +4,7 @@
 //! webpki checks a usage only where there is one, so a certificate without any would pass for
 //! everything; it is demanded here.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
@@ -49,6 +49,18 @@ impl From<Untrusted> for Error {
             other => CertificateError::Other(OtherError(Arc::new(other))),
         };
         Self::InvalidCertificate(error)
+    }
+}
+
+/// Why a handshake failed, for people: our own words where rustls wraps them in its own.
+pub fn explain(error: &io::Error) -> String {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.0.to_string(),
+        Some(Error::AlertReceived(alert)) => {
+            format!("the other side refused the connection ({alert:?})")
+        }
+        _ => error.to_string(),
     }
 }
 

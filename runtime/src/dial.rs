@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::{CertificateError, ClientConfig};
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
     net::{TcpStream, UnixStream},
@@ -41,8 +41,8 @@ pub enum ConnectError {
     /// The address can't be reached.
     #[error("{0}")]
     Unreachable(#[source] io::Error),
-    /// Somebody answered who isn't the control plane, or who refused us.
-    #[error("{}", reason(.0))]
+    /// Somebody answered who isn't the control plane, or TLS broke off.
+    #[error("{}", wattle_certs::explain(.0))]
     Tls(#[source] io::Error),
     /// The connection didn't become HTTP/2.
     #[error("no HTTP/2: {0}")]
@@ -55,10 +55,15 @@ impl DialError {
         &self.0
     }
 
-    /// Somebody answered, but isn't the control plane that was to be reached: trying again won't
-    /// help.
+    /// Somebody answered whose certificate isn't the control plane's: trying again won't help.
     pub fn is_untrusted(&self) -> bool {
-        self.0.iter().any(|(_, error)| matches!(error, ConnectError::Tls(_)))
+        self.0.iter().any(|(_, error)| match error {
+            ConnectError::Tls(error) => error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+                .is_some_and(|tls| matches!(tls, rustls::Error::InvalidCertificate(_))),
+            _ => false,
+        })
     }
 }
 
@@ -146,18 +151,4 @@ fn listed(attempts: &[(String, ConnectError)]) -> String {
         let _ = write!(text, "{} {address}: {error}", if text.is_empty() { ":" } else { ";" });
     }
     text
-}
-
-/// The verifier's own words where there are any: rustls wraps them in what it calls them.
-fn reason(error: &io::Error) -> String {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match tls {
-        Some(rustls::Error::InvalidCertificate(CertificateError::Other(other))) => {
-            other.to_string()
-        }
-        Some(rustls::Error::AlertReceived(alert)) => {
-            format!("the other side refused the connection ({alert:?})")
-        }
-        _ => error.to_string(),
-    }
 }
