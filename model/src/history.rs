@@ -105,6 +105,16 @@ impl<T> History<T> {
         self
     }
 
+    /// The same record of another thing that each body says.
+    pub fn map<U>(self, of: impl Fn(T) -> U) -> History<U> {
+        let version = |v: Version<T>| Version { from: v.from, body: v.body.map(&of) };
+        History {
+            floor: self.floor,
+            past: self.past.into_iter().map(version).collect(),
+            present: version(self.present),
+        }
+    }
+
     /// The record without what nobody may ask for any more: bodies that ended at or before
     /// `horizon`. Says whether anything went.
     pub fn trim(&mut self, horizon: Revision) -> bool {
@@ -159,6 +169,13 @@ mod tests {
         assert_eq!((history.at(r(7)), history.at(r(9))), (At::Unknown, At::Known(Some(&'b'))));
         assert!(history.trim(r(12)));
         assert_eq!((history.at(r(11)), history.at(r(12))), (At::Unknown, At::Known(Some(&'c'))));
+    }
+
+    #[test]
+    fn maps_bodies_and_keeps_revisions() {
+        let history = History::first(r(5), 1).changed(r(8), None).changed(r(9), Some(2));
+        let mapped = history.map(|n| n * 10);
+        assert_eq!(mapped, History::first(r(5), 10).changed(r(8), None).changed(r(9), Some(20)));
     }
 
     #[test]
