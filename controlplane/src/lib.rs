@@ -1,4 +1,5 @@
 //! The control plane.
 
+pub mod cluster;
 pub mod replica;
 pub mod store;
