@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use wattle_certs::{Ca, TrustDomain};
 use wattle_model::{Epoch, ReplicaId};
 
-use crate::store::Store;
+use crate::store::{Store, feed::Live};
 
 /// One control-plane process.
 pub struct Replica {
@@ -18,6 +18,8 @@ pub struct Replica {
     pub id: ReplicaId,
     /// Where everything is kept.
     pub store: Arc<dyn Store>,
+    /// What agents may see, kept at the store's head.
+    pub live: Live,
     /// Signs certificates.
     pub ca: Arc<Ca>,
     /// The control plane's name in every certificate.

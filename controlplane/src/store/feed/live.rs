@@ -1,0 +1,113 @@
+//! The view as the replica's services read it: one index, and a signal for every new head.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::{sync::watch, time::Instant};
+use wattle_model::Revision;
+use wattle_view::Index;
+
+/// How many revisions it is remembered for when they were published.
+const PUBLISHED: usize = 4096;
+
+/// A read handle on the index. Clones share it; only the feed writes.
+#[derive(Clone)]
+pub struct Live(Arc<Shared>);
+
+struct Shared {
+    index: RwLock<Index>,
+    head: watch::Sender<Revision>,
+    ready: watch::Sender<bool>,
+    stale: AtomicBool,
+    published: Mutex<VecDeque<(Revision, Instant)>>,
+}
+
+impl Live {
+    /// An empty index that isn't ready.
+    pub(super) fn empty() -> Self {
+        Self(Arc::new(Shared {
+            index: RwLock::new(Index::from_list(Revision::ZERO, [])),
+            head: watch::Sender::new(Revision::ZERO),
+            ready: watch::Sender::new(false),
+            stale: AtomicBool::new(false),
+            published: Mutex::new(VecDeque::new()),
+        }))
+    }
+
+    /// The index. Hold it briefly and never across an await: the feed waits for it.
+    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.0.index.read()
+    }
+
+    /// The index's head, sent after the index has it.
+    pub fn head(&self) -> watch::Receiver<Revision> {
+        self.0.head.subscribe()
+    }
+
+    /// Everything was listed and caught up with once. Before that, nobody may be served.
+    pub fn is_ready(&self) -> bool {
+        *self.0.ready.borrow()
+    }
+
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        let mut ready = self.0.ready.subscribe();
+        // The sender lives as long as `self`.
+        let _ = ready.wait_for(|ready| *ready).await;
+    }
+
+    /// The store can't be seen: the index may be behind it.
+    pub fn is_stale(&self) -> bool {
+        self.0.stale.load(Ordering::Relaxed)
+    }
+
+    /// When the index got a revision, where that isn't long ago.
+    pub fn published_at(&self, revision: Revision) -> Option<Instant> {
+        let published = self.0.published.lock();
+        let place = published.binary_search_by_key(&revision, |(revision, _)| *revision).ok()?;
+        published.get(place).map(|(_, at)| *at)
+    }
+
+    /// Changes the index and tells the new head. `revisions` are those that come with the change,
+    /// rising; a list brings one, and whatever was published before means nothing after it.
+    pub(super) fn publish(&self, revisions: &[Revision], change: impl FnOnce(&mut Index)) {
+        let head = {
+            let mut index = self.0.index.write();
+            change(&mut index);
+            index.head()
+        };
+        let now = Instant::now();
+        let mut published = self.0.published.lock();
+        for revision in revisions {
+            if published.back().is_some_and(|(last, _)| last >= revision) {
+                published.clear();
+            }
+            if published.len() == PUBLISHED {
+                published.pop_front();
+            }
+            published.push_back((*revision, now));
+        }
+        drop(published);
+        self.0.head.send_if_modified(|last| std::mem::replace(last, head) != head);
+    }
+
+    pub(super) fn set_ready(&self) {
+        self.0.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
+    }
+
+    pub(super) fn set_stale(&self, stale: bool) {
+        if self.0.stale.swap(stale, Ordering::Relaxed) != stale {
+            if stale {
+                tracing::warn!("the store can't be seen: what this replica serves may be old");
+            } else {
+                tracing::info!("the store is seen again");
+            }
+        }
+    }
+}
