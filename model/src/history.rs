@@ -119,6 +119,7 @@ impl<T> History<T> {
     /// `horizon`. Says whether anything went.
     pub fn trim(&mut self, horizon: Revision) -> bool {
         let ends = self.past.iter().skip(1).map(|v| v.from).chain([self.present.from]);
+        let ends = ends.take(self.past.len());
         let stale = ends.take_while(|end| *end <= horizon).count();
         if stale == 0 {
             return false;
@@ -167,6 +168,7 @@ mod tests {
         assert!(!history.clone().trim(r(7)));
         assert!(history.trim(r(9)));
         assert_eq!((history.at(r(7)), history.at(r(9))), (At::Unknown, At::Known(Some(&'b'))));
+        assert!(!History::first(r(5), 'a').trim(r(9)), "what holds now is never trimmed");
         assert!(history.trim(r(12)));
         assert_eq!((history.at(r(11)), history.at(r(12))), (At::Unknown, At::Known(Some(&'c'))));
     }
