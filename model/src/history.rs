@@ -106,11 +106,11 @@ impl<T> History<T> {
     }
 
     /// The same record of another thing that each body says.
-    pub fn map<U>(self, of: impl Fn(T) -> U) -> History<U> {
-        let version = |v: Version<T>| Version { from: v.from, body: v.body.map(&of) };
+    pub fn map<U>(self, mut of: impl FnMut(T) -> U) -> History<U> {
+        let mut version = |v: Version<T>| Version { from: v.from, body: v.body.map(&mut of) };
         History {
             floor: self.floor,
-            past: self.past.into_iter().map(version).collect(),
+            past: self.past.into_iter().map(&mut version).collect(),
             present: version(self.present),
         }
     }
@@ -118,9 +118,9 @@ impl<T> History<T> {
     /// The record without what nobody may ask for any more: bodies that ended at or before
     /// `horizon`. Says whether anything went.
     pub fn trim(&mut self, horizon: Revision) -> bool {
-        let ends = self.past.iter().skip(1).map(|v| v.from).chain([self.present.from]);
-        let ends = ends.take(self.past.len());
-        let stale = ends.take_while(|end| *end <= horizon).count();
+        // Each past body ends where the next begins.
+        let next = self.past.iter().map(|v| v.from).chain([self.present.from]).skip(1);
+        let stale = next.take_while(|end| *end <= horizon).count();
         if stale == 0 {
             return false;
         }
@@ -168,8 +168,8 @@ mod tests {
         assert!(!history.clone().trim(r(7)));
         assert!(history.trim(r(9)));
         assert_eq!((history.at(r(7)), history.at(r(9))), (At::Unknown, At::Known(Some(&'b'))));
-        assert!(!History::first(r(5), 'a').trim(r(9)), "what holds now is never trimmed");
         assert!(history.trim(r(12)));
+        assert!(!history.trim(r(99)), "the present body always stays");
         assert_eq!((history.at(r(11)), history.at(r(12))), (At::Unknown, At::Known(Some(&'c'))));
     }
 
