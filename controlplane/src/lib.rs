@@ -1,6 +1,5 @@
 //! The control plane.
 
 pub mod cluster;
-pub mod horizon;
 pub mod replica;
 pub mod store;

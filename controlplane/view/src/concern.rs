@@ -94,6 +94,7 @@ fn node_touched(node: &Node, path: &Path, upto: Revision) -> bool {
         ever |= now != Seen::No;
         changed |= now != first;
     }
-    let entry_changed = node.entry.as_ref().is_some_and(|entry| entry.revision > after);
-    changed || (ever && entry_changed)
+    // A dead node's entry is gone, and with it the revision of the entry's last change.
+    let last = node.entry.as_ref().map_or_else(|| node.changed(), |entry| entry.revision);
+    changed || (ever && last > after)
 }

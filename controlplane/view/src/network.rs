@@ -15,7 +15,7 @@ use crate::{
     cache::Cache,
     class::{Class, Selectors},
     cost,
-    node::{Body, Entry, Node, map_history},
+    node::{Body, Entry, Node},
     sight::{Sides, Sight, sight_at},
 };
 
@@ -72,7 +72,7 @@ impl Network {
         let mut changed = Vec::new();
         let new = policy.map(|policy| {
             self.shaped = self.shaped.max(policy.present().from);
-            self.acquire(&policy, &mut changed)
+            self.acquire(policy, &mut changed)
         });
         let old = match new {
             Some(new) => self.policies.insert(name, new),
@@ -88,9 +88,9 @@ impl Network {
     }
 
     pub(crate) fn set_node(&mut self, id: NodeId, history: History<Labels>) {
-        let history = map_history(&history, |labels| Body {
-            labels: Arc::new(labels.clone()),
-            class: self.selectors.class_of(id, labels),
+        let history = history.map(|labels| {
+            let class = self.selectors.class_of(id, &labels);
+            Body { labels: Arc::new(labels), class }
         });
         self.change(id, |node| node.history = Some(history));
     }
@@ -176,13 +176,13 @@ impl Network {
         cache.node_changed(was.as_ref(), now.as_ref());
     }
 
-    fn acquire(&mut self, policy: &History<Policy>, changed: &mut Vec<u32>) -> History<Sides> {
+    fn acquire(&mut self, policy: History<Policy>, changed: &mut Vec<u32>) -> History<Sides> {
         let mut acquire = |selector: &Selector| {
             let (slot, new) = self.selectors.acquire(selector);
             changed.extend(new.then_some(slot));
             slot
         };
-        map_history(policy, |body| Sides { from: acquire(&body.from), to: acquire(&body.to) })
+        policy.map(|body| Sides { from: acquire(&body.from), to: acquire(&body.to) })
     }
 
     fn release(&mut self, policy: &History<Sides>, changed: &mut Vec<u32>) {
@@ -197,11 +197,13 @@ impl Network {
     /// selector.
     fn reclass(&mut self, changed: &[u32]) {
         for (id, node) in &mut self.nodes {
-            let Some(history) = &mut node.history else { continue };
-            *history = map_history(history, |body| Body {
-                labels: Arc::clone(&body.labels),
-                class: self.selectors.reclass(&body.class, changed, *id, &body.labels),
+            let reclassed = node.history.take().map(|history| {
+                history.map(|Body { labels, class }| {
+                    let class = self.selectors.reclass(&class, changed, *id, &labels);
+                    Body { labels, class }
+                })
             });
+            node.history = reclassed;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wattle_model::{At, Digest, History, Labels, Revision, Version};
+use wattle_model::{At, Digest, History, Labels, Revision};
 
 use crate::class::Class;
 
@@ -62,13 +62,4 @@ impl Node {
     pub(crate) fn changes_after(&self, revision: Revision) -> impl Iterator<Item = Revision> {
         self.history.iter().flat_map(move |history| history.changes_after(revision))
     }
-}
-
-/// The same history with other bodies.
-pub(crate) fn map_history<T, U>(history: &History<T>, mut map: impl FnMut(&T) -> U) -> History<U> {
-    let mut version =
-        |v: &Version<T>| Version { from: v.from, body: v.body.as_ref().map(&mut map) };
-    let past = history.past().iter().map(&mut version).collect();
-    let present = version(history.present());
-    History::from_parts(history.floor(), past, present).expect("the same revisions stay in order")
 }

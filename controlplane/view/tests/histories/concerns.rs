@@ -1,0 +1,64 @@
+//! Whom a change concerns: never one agent too few, and none too many where it can be known.
+
+use wattle_model::{NetworkName, NodeId, Revision};
+
+use crate::{
+    for_seeds,
+    world::{Style, World, networks},
+};
+
+/// Whether what the agent sees differs between a revision and the one before.
+fn changed_at(world: &World, network: &NetworkName, agent: NodeId, revision: Revision) -> bool {
+    let before = world.truth.at(network, Revision(revision.0 - 1)).view(agent);
+    before != world.truth.at(network, revision).view(agent)
+}
+
+#[test]
+fn nobody_whom_a_change_concerns_is_left_out() {
+    for_seeds(60, |seed| {
+        for (style, length) in [(Style::Remembering, 60), (Style::Forgetting, 80)] {
+            let world = World::grown(seed, style, length);
+            for revision in (world.horizon.0.max(1)..=world.head.0).map(Revision) {
+                let concerned = world.watched.concerned(revision);
+                for network in networks() {
+                    for agent in world.live(&network) {
+                        let named = concerned.contains(&(network.clone(), agent));
+                        let truth = changed_at(&world, &network, agent, revision);
+                        assert!(named || !truth, "{agent} at {revision}");
+                        // The newest change can't have been overwritten yet.
+                        let newest = revision == world.head
+                            && world.remembers(&network, Revision(revision.0 - 1));
+                        assert!(!newest || named == truth, "{agent} at head {revision}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn nothing_that_lies_ahead_of_an_agent_is_overlooked() {
+    for_seeds(20, |seed| {
+        for (style, length) in [(Style::Remembering, 50), (Style::Forgetting, 70)] {
+            let world = World::grown(seed, style, length);
+            for network in networks() {
+                for agent in world.live(&network) {
+                    check_spans(&world, &network, agent);
+                }
+            }
+        }
+    });
+}
+
+fn check_spans(world: &World, network: &NetworkName, agent: NodeId) {
+    for after in (world.horizon.0..=world.head.0).map(Revision) {
+        let mut truth = false;
+        for upto in (after.0 + 1..=world.head.0).map(Revision) {
+            truth |= changed_at(world, network, agent, upto);
+            let says = world.watched.concerns(network, agent, after, upto);
+            assert!(says || !truth, "{agent} in ({after}, {upto}]");
+            let exact = upto == world.head && world.remembers(network, after);
+            assert!(!exact || says == truth, "{agent} in ({after}, {upto}]");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One page from any cursor: exactly what changed, and the state at head.
+
+use std::collections::BTreeSet;
+
+use wattle_model::{NetworkName, NodeId, Revision};
+use wattle_view::{Index, Page, Position};
+
+use crate::{
+    for_seeds,
+    truth::{apply, digest},
+    world::{Style, World, networks},
+};
+
+pub(crate) fn whole(index: &Index, network: &NetworkName, agent: NodeId, from: Revision) -> Page {
+    let key = index.pull_key(network, agent, from, Position::START).unwrap();
+    let page = index.pull(&key, usize::MAX);
+    assert!(page.position.is_start(), "a page without bound ends the batch");
+    page
+}
+
+/// The page leads from `from` to head, and holds nothing that isn't needed for it.
+fn check(world: &World, network: &NetworkName, agent: NodeId, from: Revision) -> bool {
+    let page = whole(&world.watched, network, agent, from);
+    let mut held = world.truth.at(network, from).view(agent);
+    apply(&mut held, &page);
+    let want = world.truth.at(network, world.head).view(agent);
+    assert_eq!(held, want, "state of {agent} from {from} to {}", world.head);
+    let commit = page.commit.unwrap();
+    assert_eq!((commit.revision, commit.digest), (world.head, digest(&want)));
+    assert_eq!(world.watched.digest(network, agent), commit.digest);
+
+    if from != Revision::ZERO && !world.remembers(network, from) {
+        return false;
+    }
+    let (entries, removed) = world.truth.exact(network, agent, from, world.head);
+    let sent: BTreeSet<_> = page.entries.iter().cloned().collect();
+    assert_eq!((sent.len(), &sent), (page.entries.len(), &entries), "entries from {from}");
+    let gone: BTreeSet<_> = page.removed.iter().copied().collect();
+    assert_eq!((gone.len(), &gone), (page.removed.len(), &removed), "removals from {from}");
+    true
+}
+
+/// How many resumes were checked for exactness.
+fn check_every_cursor(world: &World) -> usize {
+    let mut exact = 0;
+    for network in networks() {
+        for agent in world.live(&network) {
+            let cursors = world.horizon.0.max(1)..=world.head.0;
+            for from in std::iter::once(0).chain(cursors) {
+                exact += usize::from(check(world, &network, agent, Revision(from)));
+            }
+        }
+    }
+    exact
+}
+
+#[test]
+fn every_resume_is_exact_where_nothing_is_forgotten() {
+    for_seeds(150, |seed| {
+        let world = World::grown(seed, Style::Remembering, 70);
+        let agents: usize = networks().iter().map(|n| world.live(n).len()).sum();
+        assert_eq!(check_every_cursor(&world), agents * usize::try_from(world.head.0 + 1).unwrap());
+    });
+}
+
+#[test]
+fn every_resume_converges_over_horizons_and_trims() {
+    for_seeds(150, |seed| {
+        check_every_cursor(&World::grown(seed, Style::Forgetting, 90));
+    });
+}
+
+/// More than 32 bodies of one record: below its floor nobody knows who saw whom.
+#[test]
+fn every_resume_converges_over_records_that_forget() {
+    for_seeds(20, |seed| {
+        let world = World::grown(seed, Style::Churning, 500);
+        let forgot = networks().iter().any(|network| !world.remembers(network, Revision(1)));
+        assert!(forgot, "the history is too short to prove anything");
+        check_every_cursor(&world);
+    });
+}
+
+/// A deleted agent isn't served; an agent of another network doesn't exist in this one.
+#[test]
+fn only_the_living_have_keys() {
+    for_seeds(20, |seed| {
+        let world = World::grown(seed, Style::Remembering, 70);
+        let [one, two] = networks();
+        let key = |network, agent| {
+            world.watched.pull_key(network, agent, Revision::ZERO, Position::START)
+        };
+        for agent in world.live(&one) {
+            assert!(key(&one, agent).is_some() && key(&two, agent).is_none());
+        }
+        let ever: BTreeSet<NodeId> = world
+            .truth
+            .states
+            .iter()
+            .flat_map(|s| s.get(&one))
+            .flat_map(|s| s.nodes.keys().copied())
+            .collect();
+        for dead in ever.into_iter().filter(|id| !world.live(&one).contains(id)) {
+            assert!(key(&one, dead).is_none());
+            assert_eq!(world.watched.life(&one, dead), wattle_view::Life::Deleted);
+        }
+    });
+}
