@@ -72,6 +72,11 @@ pub fn peer(network: &NetworkName, node: NodeId) -> Key {
     Key::new(format!("v1/peer/{network}/{node}"))
 }
 
+/// All policies of all networks.
+pub fn policies() -> Key {
+    Key::new("v1/policy/")
+}
+
 /// History of a `store.PolicyBody`.
 pub fn policy(network: &NetworkName, policy: &PolicyName) -> Key {
     Key::new(format!("v1/policy/{network}/{policy}"))
@@ -87,6 +92,11 @@ pub fn identity(node: NodeId) -> Key {
     Key::new(format!("v1/identity/{node}"))
 }
 
+/// All claims on names in all networks.
+pub fn all_names() -> Key {
+    Key::new("v1/name/")
+}
+
 /// All claims on names.
 pub fn names(network: &NetworkName) -> Key {
     Key::new(format!("v1/name/{network}/"))
@@ -95,6 +105,11 @@ pub fn names(network: &NetworkName) -> Key {
 /// `store.Claim` on a name.
 pub fn name(network: &NetworkName, name: &NodeName) -> Key {
     Key::new(format!("v1/name/{network}/{name}"))
+}
+
+/// All claims on addresses of all networks.
+pub fn all_addresses() -> Key {
+    Key::new("v1/address/")
 }
 
 /// All claims on addresses of a network.
@@ -107,9 +122,19 @@ pub fn address(network: &NetworkName, address: IpAddr) -> Key {
     Key::new(format!("v1/address/{network}/{}", hex::encode(address_to_bytes(address))))
 }
 
+/// All claims on WireGuard keys.
+pub fn wireguard_keys() -> Key {
+    Key::new("v1/wireguard-key/")
+}
+
 /// `store.Claim` on a WireGuard key.
 pub fn wireguard_key(key: PublicKey) -> Key {
     Key::new(format!("v1/wireguard-key/{}", hex::encode(key.as_bytes())))
+}
+
+/// All claims on certificate keys.
+pub fn fingerprints() -> Key {
+    Key::new("v1/fingerprint/")
 }
 
 /// `store.Claim` on a certificate key.

@@ -1,0 +1,136 @@
+//! The horizon: the oldest revision from which an agent can be resumed, a day behind.
+//!
+//! Every hour the head is marked; the mark of a day ago becomes the horizon. It is raised in the
+//! store first, and only then is anything older forgotten ([`sweep`]). Every replica does this;
+//! comparisons make them agree.
+
+mod rules;
+mod sweep;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use prost::Message as _;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use wattle_model::Revision;
+use wattle_proto::store as proto;
+use wattle_runtime::clock::unix_millis;
+
+use crate::store::{Key, Outcome, Store, StoreError, Transaction, keys};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// How far behind the horizon stays, and how long answered requests and dead tokens are kept.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How often the clock is looked at: a machine that was asleep marks soon after.
+const EVERY: Duration = Duration::from_secs(300);
+
+/// Why the horizon stays where it is.
+#[derive(Debug, thiserror::Error)]
+pub enum HorizonError {
+    /// The store can't be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The record of the horizon can't be read.
+    #[error("{0}: missing or malformed")]
+    Malformed(Key),
+}
+
+/// Raises the horizon as time goes by, until told to end.
+pub async fn keep(store: Arc<dyn Store>, end: CancellationToken) {
+    let mut timer = interval(EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while end.run_until_cancelled(timer.tick()).await.is_some() {
+        if let Err(error) = advance(store.as_ref(), SystemTime::now()).await {
+            tracing::warn!(%error, "horizon not raised");
+        }
+    }
+}
+
+/// Marks the head where that is due. Raises the horizon where a mark is old enough, and then
+/// forgets what lies behind it.
+pub async fn advance(store: &dyn Store, now: SystemTime) -> Result<Revision, HorizonError> {
+    let malformed = || HorizonError::Malformed(keys::horizon());
+    let stored = store.get(&keys::horizon()).await?.ok_or_else(malformed)?;
+    let record = proto::Horizon::decode(stored.value.clone()).map_err(|_| malformed())?;
+    let before = Revision(record.revision);
+    let next = moved(record.clone(), store.head().await?, unix_millis(now));
+    if next == record {
+        return Ok(before);
+    }
+    let horizon = Revision(next.revision);
+    let raise = Transaction::default().replace(&stored, next.encode_to_vec().into());
+    match store.commit(raise).await? {
+        // Another replica did it.
+        Outcome::Conflict => Ok(before),
+        Outcome::Committed(_) => {
+            // Every hour, because requests and tokens run out by the clock.
+            let gone = sweep::sweep(store, horizon, now).await?;
+            tracing::debug!(%horizon, gone, "horizon kept");
+            Ok(horizon)
+        }
+    }
+}
+
+/// The record an instant later. What was marked in the future, by a clock that has since been set
+/// back, is dropped: the horizon then rises late, never early.
+fn moved(mut record: proto::Horizon, head: Revision, now: u64) -> proto::Horizon {
+    let (hour, day) = (millis(HOUR), millis(DAY));
+    record.marks.retain(|mark| mark.at_millis <= now);
+    if record.marks.last().is_none_or(|mark| mark.at_millis + hour <= now) {
+        record.marks.push(proto::Mark { revision: head.0, at_millis: now });
+    }
+    let old = record.marks.partition_point(|mark| mark.at_millis + day <= now);
+    if let Some(mark) = record.marks.drain(..old).next_back() {
+        record.revision = record.revision.max(mark.revision);
+    }
+    record
+}
+
+const fn millis(duration: Duration) -> u64 {
+    duration.as_secs() * 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn hours(n: u64) -> u64 {
+        1_000_000_000 + n * 3_600_000
+    }
+
+    #[test]
+    fn it_stays_a_day_behind_and_its_marks_are_few() {
+        let mut record = proto::Horizon::default();
+        for hour in 0..100 {
+            // Ten revisions an hour; looked at more often than there is something to mark.
+            for minute in [0, 20, 40] {
+                record = moved(record, Revision(hour * 10), hours(hour) + minute * 60_000);
+            }
+            let expected = hour.checked_sub(24).map_or(0, |behind| behind * 10);
+            assert_eq!(record.revision, expected, "after {hour} hours");
+            assert!(record.marks.len() <= 25);
+        }
+    }
+
+    #[test]
+    fn a_clock_set_back_raises_nothing_early() {
+        let mut record = moved(proto::Horizon::default(), Revision(5), hours(50));
+        record = moved(record, Revision(7), hours(10));
+        assert_eq!(record.marks.len(), 1, "the mark from the future is dropped");
+        record = moved(record, Revision(9), hours(33));
+        assert_eq!(record.revision, 0);
+        record = moved(record, Revision(9), hours(34));
+        assert_eq!(record.revision, 7);
+    }
+
+    #[test]
+    fn a_long_sleep_takes_the_newest_old_mark() {
+        let mut record = moved(proto::Horizon::default(), Revision(1), hours(0));
+        record = moved(record, Revision(2), hours(1));
+        record = moved(record, Revision(3), hours(500));
+        assert_eq!((record.revision, record.marks.len()), (2, 1));
+    }
+}

@@ -1,0 +1,157 @@
+//! First and second starts, and what may have happened between them.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use prost::Message as _;
+use tempfile::TempDir;
+use wattle_controlplane::{
+    cluster::{self, Cluster, ClusterError},
+    horizon,
+    store::{Key, Outcome, Store, Transaction, embedded::Embedded, keys},
+};
+use wattle_model::{History, NetworkName, NodeId, Revision};
+use wattle_proto::{
+    record::{NetworkBody, NodeBody, decode_history, encode_changed, encode_first},
+    store as proto,
+};
+
+fn folder() -> (Arc<dyn Store>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (Arc::new(Embedded::open(&folder.path().join("store.redb")).unwrap()), folder)
+}
+
+async fn open(store: &Arc<dyn Store>, data_dir: &Path) -> Result<Cluster, ClusterError> {
+    cluster::open(store.as_ref(), data_dir, SystemTime::now()).await
+}
+
+fn same(a: &Cluster, b: &Cluster) -> bool {
+    (a.epoch, &a.trust_domain, a.ca.pin(), &a.roots)
+        == (b.epoch, &b.trust_domain, b.ca.pin(), &b.roots)
+}
+
+async fn network(store: &Arc<dyn Store>) -> NetworkBody {
+    let stored = store.get(&keys::network(&default())).await.unwrap().unwrap();
+    let history: History<NetworkBody> = decode_history(&stored.value, stored.modified).unwrap();
+    history.present().body.clone().unwrap()
+}
+
+fn default() -> NetworkName {
+    "default".parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_second_start_finds_all_as_it_was() {
+    let (store, folder) = folder();
+    let first = open(&store, folder.path()).await.unwrap();
+    let (head, ranges) = (store.head().await.unwrap(), network(&store).await);
+    let second = open(&store, folder.path()).await.unwrap();
+    assert!(same(&first, &second));
+    assert_eq!(store.head().await.unwrap(), head, "nothing was written");
+    assert_eq!(ranges.ipv4_range, "10.90.0.0/16");
+    assert!(ranges.ipv6_range.starts_with("fd") && ranges.ipv6_range.ends_with("::/64"));
+    let other = folder_and_open().await;
+    assert_ne!(network(&other.1).await.ipv6_range, ranges.ipv6_range, "it is random");
+}
+
+async fn folder_and_open() -> (Cluster, Arc<dyn Store>, TempDir) {
+    let (store, folder) = folder();
+    let cluster = open(&store, folder.path()).await.unwrap();
+    (cluster, store, folder)
+}
+
+#[tokio::test]
+async fn the_ca_key_is_private_and_never_overwritten() {
+    let (store, folder) = folder();
+    let first = open(&store, folder.path()).await.unwrap();
+    let key = folder.path().join("ca.key");
+    assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read(&key).unwrap();
+    // A first start that ended after the key and before the store.
+    let empty = tempfile::tempdir().unwrap();
+    let empty: Arc<dyn Store> = Arc::new(Embedded::open(&empty.path().join("store.redb")).unwrap());
+    let again = open(&empty, folder.path()).await.unwrap();
+    assert_eq!(again.ca.pin(), first.ca.pin());
+    assert_eq!(fs::read(&key).unwrap(), text);
+}
+
+#[tokio::test]
+async fn a_key_of_another_control_plane_is_refused() {
+    let (_, store, folder) = folder_and_open().await;
+    let (_, _store, other) = folder_and_open().await;
+    let key = folder.path().join("ca.key");
+    fs::copy(other.path().join("ca.key"), &key).unwrap();
+    let error = open(&store, folder.path()).await.unwrap_err().to_string();
+    assert!(error.contains("ca.key") && error.contains("none of the store's"), "{error}");
+    fs::write(&key, "no key").unwrap();
+    let error = open(&store, folder.path()).await.unwrap_err().to_string();
+    assert!(error.contains("ca.key") && error.contains("put back"), "{error}");
+    fs::remove_file(&key).unwrap();
+    let error = open(&store, folder.path()).await.unwrap_err().to_string();
+    assert!(error.contains("ca.key"), "{error}");
+    assert!(!key.exists(), "no other key is made");
+}
+
+#[tokio::test]
+async fn another_schema_is_refused() {
+    let (_, store, folder) = folder_and_open().await;
+    let stored = store.get(&keys::cluster()).await.unwrap().unwrap();
+    let mut record = proto::Cluster::decode(stored.value).unwrap();
+    record.schema_version = 2;
+    put(&store, keys::cluster(), record.encode_to_vec()).await;
+    let error = open(&store, folder.path()).await.unwrap_err().to_string();
+    assert!(error.contains("schema version 2"), "{error}");
+}
+
+async fn put(store: &Arc<dyn Store>, key: Key, value: impl Into<bytes::Bytes>) -> Revision {
+    match store.commit(Transaction::default().put(key, value.into())).await.unwrap() {
+        Outcome::Committed(revision) => revision,
+        Outcome::Conflict => panic!("it compares nothing"),
+    }
+}
+
+/// Two nodes: one is deleted, the other labelled. A day later the first is forgotten and the other
+/// remembers its present labels only; nothing is forgotten before.
+#[tokio::test]
+async fn what_the_horizon_passes_is_forgotten_and_nothing_before() {
+    let (_, store, folder) = folder_and_open().await;
+    let start = SystemTime::now();
+    let body = |label: &str| NodeBody {
+        created_at_millis: 1,
+        labels: wattle_model::Labels::from_texts([label]).unwrap(),
+    };
+    let key = |n: u8| keys::node(&default(), NodeId::new([n; 16]));
+    for n in [1, 2] {
+        let modified = put(&store, key(n), encode_first(&body("a=1"))).await;
+        let history = History::first(modified, body("a=1"));
+        put(&store, key(n), encode_changed(history, (n == 2).then(|| body("a=2")))).await;
+    }
+    let claim =
+        |released_at_millis| proto::Claim { node_id: vec![1; 16].into(), released_at_millis };
+    let name = |name: &str| keys::name(&default(), &name.parse().unwrap());
+    put(&store, name("released"), claim(1).encode_to_vec()).await;
+    put(&store, name("held"), claim(0).encode_to_vec()).await;
+    let before = store.snapshot(&keys::all()).await.unwrap().revision;
+    let hours = |n: u64| start + Duration::from_secs(n * 3600);
+    for hour in 0..24 {
+        assert_eq!(horizon::advance(store.as_ref(), hours(hour)).await.unwrap(), Revision::ZERO);
+    }
+    assert!(store.get(&key(1)).await.unwrap().is_some());
+    assert!(store.get(&name("released")).await.unwrap().is_some());
+    assert_eq!(horizon::advance(store.as_ref(), hours(24)).await.unwrap(), before);
+    assert!(store.get(&key(1)).await.unwrap().is_none());
+    assert!(store.get(&name("released")).await.unwrap().is_none());
+    assert!(store.get(&name("held")).await.unwrap().is_some());
+    let stored = store.get(&key(2)).await.unwrap().unwrap();
+    let history: History<NodeBody> = decode_history(&stored.value, stored.modified).unwrap();
+    assert!(history.past().is_empty());
+    assert_eq!(history.present().body, Some(body("a=2")));
+    assert!(history.present().from <= before, "a rewrite moves no body");
+    drop(folder);
+}
