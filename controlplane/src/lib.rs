@@ -1,8 +1,10 @@
 //! The control plane.
 
+pub mod access;
 pub mod advertise;
 pub mod cluster;
 pub mod config;
 pub mod horizon;
+pub mod nodes;
 pub mod replica;
 pub mod store;

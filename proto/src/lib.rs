@@ -3,6 +3,7 @@
 
 pub mod entry;
 mod invalid;
+pub mod reason;
 pub mod record;
 
 pub use generated::wattle::{

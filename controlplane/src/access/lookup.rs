@@ -1,0 +1,105 @@
+//! From a certificate to a live record.
+
+use std::{sync::Arc, time::SystemTime};
+
+use prost::Message as _;
+use tonic::Status;
+use wattle_certs::{Identity, PeerCertificate, TrustDomain};
+use wattle_model::{Fingerprint, NetworkName, NodeId, OperatorId};
+use wattle_proto::store as record;
+use wattle_runtime::clock;
+
+use super::{PeerInfo, Principal, Role};
+use crate::{
+    nodes::{NodeRecord, removed, store_failed},
+    store::{Store, StoreError, keys},
+};
+
+/// A record is found by what a certificate says, and must then have its key.
+pub(super) struct Lookup {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) trust_domain: TrustDomain,
+}
+
+impl Lookup {
+    /// Who is at the other end, if their record lives.
+    pub(super) async fn principal(&self, peer: &PeerInfo) -> Result<Principal, Status> {
+        if peer.local {
+            return Ok(Principal::Local);
+        }
+        let Some(certificate) = &peer.certificate else { return Ok(Principal::Anonymous) };
+        // The handshake looked once; a connection may outlive the certificate it began with.
+        if certificate.not_after < SystemTime::now() {
+            return Err(Status::unauthenticated("the certificate has run out"));
+        }
+        if certificate.id.trust_domain != self.trust_domain {
+            return Err(Status::unauthenticated("the certificate is of another trust domain"));
+        }
+        match &certificate.id.identity {
+            Identity::Node { network, node } => self.node(network, *node, certificate).await,
+            Identity::Operator(operator) => self.operator(*operator, certificate).await,
+            Identity::Replica(_) => {
+                Err(Status::permission_denied("a control plane is nobody's client"))
+            }
+        }
+    }
+
+    async fn node(
+        &self,
+        network: &NetworkName,
+        node: NodeId,
+        certificate: &PeerCertificate,
+    ) -> Result<Principal, Status> {
+        let stored = self.store.get(&keys::identity(node)).await.map_err(store_failed)?;
+        // Not `removed`: a store that was set back to before this node's enrolment doesn't know it
+        // either, and its agent must keep its mesh until somebody decides.
+        let stored = stored.ok_or_else(|| Status::permission_denied("no such node"))?;
+        let record = NodeRecord::decode(&stored.value)
+            .map_err(|error| unreadable(format!("identity of {node}: {error}")))?;
+        if record.network != *network {
+            return Err(Status::permission_denied("the node is in another network"));
+        }
+        same_key(record.fingerprint, certificate)?;
+        if record.deleted_at.is_some() {
+            return Err(removed());
+        }
+        let fingerprint = record.fingerprint;
+        Ok(Principal::Node { network: record.network, node, fingerprint })
+    }
+
+    async fn operator(
+        &self,
+        id: OperatorId,
+        certificate: &PeerCertificate,
+    ) -> Result<Principal, Status> {
+        let stored = self.store.get(&keys::operator(id)).await.map_err(store_failed)?;
+        let stored = stored.ok_or_else(|| Status::permission_denied("no such operator"))?;
+        let broken = |what: String| unreadable(format!("operator {id}: {what}"));
+        let record =
+            record::Operator::decode(stored.value).map_err(|error| broken(error.to_string()))?;
+        let fingerprint = Fingerprint::try_from(record.fingerprint.as_ref())
+            .map_err(|error| broken(error.to_string()))?;
+        same_key(fingerprint, certificate)?;
+        if record.revoked {
+            return Err(Status::permission_denied("this operator was revoked"));
+        }
+        if clock::from_unix_millis(record.expires_at_millis) < SystemTime::now() {
+            return Err(Status::permission_denied("this operator's time has run out"));
+        }
+        let role = Role::of(record.role()).ok_or_else(|| broken("unknown role".into()))?;
+        let name = record.name.parse().map_err(|error| broken(format!("{error}")))?;
+        Ok(Principal::Operator { id, name, role })
+    }
+}
+
+fn same_key(fingerprint: Fingerprint, certificate: &PeerCertificate) -> Result<(), Status> {
+    if fingerprint == certificate.fingerprint {
+        Ok(())
+    } else {
+        Err(Status::permission_denied("the certificate's key is not the one on record"))
+    }
+}
+
+fn unreadable(what: String) -> Status {
+    store_failed(StoreError::Corrupt(what))
+}

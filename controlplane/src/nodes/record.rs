@@ -1,0 +1,199 @@
+//! A node's identity record and the claims that point to it, as the store keeps them: the one
+//! place where their bytes become values and back.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use wattle_model::{
+    Endpoint, Fingerprint, NetworkName, NodeId, NodeName, PeerSpec, PublicKey, TokenId,
+    address_to_bytes,
+};
+use wattle_proto::{
+    Invalid as _, InvalidField,
+    entry::{self, MAX_ENDPOINTS},
+    store,
+};
+use wattle_runtime::clock;
+
+/// Who a node is, how it proves it, where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Its network.
+    pub network: NetworkName,
+    /// Its name.
+    pub name: NodeName,
+    /// Its certificate's key.
+    pub fingerprint: Fingerprint,
+    /// Its WireGuard key.
+    pub public_key: PublicKey,
+    /// Its overlay address, where the network has an IPv4 range.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its overlay address, where the network has an IPv6 range.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The token it enrolled with.
+    pub token: TokenId,
+    /// When it enrolled.
+    pub enrolled_at: SystemTime,
+    /// When it was deleted; `None` while it lives.
+    pub deleted_at: Option<SystemTime>,
+    /// Its own endpoint candidates.
+    pub own_endpoints: Vec<Endpoint>,
+    /// The one that the control plane saw.
+    pub observed_endpoint: Option<Endpoint>,
+}
+
+impl NodeRecord {
+    /// Reads what [`NodeRecord::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, InvalidField> {
+        let record = store::Identity::decode(bytes).field("identity")?;
+        let observed = record.observed_endpoint.as_ref();
+        let observed = (!observed.is_empty()).then(|| Endpoint::try_from(observed)).transpose();
+        let deleted = record.deleted_at_millis;
+        Ok(Self {
+            network: record.network.parse().field("identity.network")?,
+            name: record.name.parse().field("identity.name")?,
+            fingerprint: Fingerprint::try_from(record.fingerprint.as_ref())
+                .field("identity.fingerprint")?,
+            public_key: PublicKey::try_from(record.wireguard_public_key.as_ref())
+                .field("identity.wireguard_public_key")?,
+            ipv4: entry::ipv4(&record.ipv4).field("identity.ipv4")?,
+            ipv6: entry::ipv6(&record.ipv6).field("identity.ipv6")?,
+            token: TokenId::try_from(record.token_id.as_ref()).field("identity.token_id")?,
+            enrolled_at: clock::from_unix_millis(record.enrolled_at_millis),
+            deleted_at: (deleted != 0).then(|| clock::from_unix_millis(deleted)),
+            own_endpoints: entry::endpoints(&record.own_endpoints)
+                .field("identity.own_endpoints")?,
+            observed_endpoint: observed.field("identity.observed_endpoint")?,
+        })
+    }
+
+    /// Its bytes in the store.
+    pub fn encode(&self) -> Bytes {
+        let ip = |ip: Option<IpAddr>| ip.map_or_else(Bytes::new, |ip| address_to_bytes(ip).into());
+        store::Identity {
+            network: self.network.to_string(),
+            name: self.name.to_string(),
+            fingerprint: Bytes::copy_from_slice(self.fingerprint.as_bytes()),
+            wireguard_public_key: Bytes::copy_from_slice(self.public_key.as_bytes()),
+            ipv4: ip(self.ipv4.map(IpAddr::V4)),
+            ipv6: ip(self.ipv6.map(IpAddr::V6)),
+            token_id: Bytes::copy_from_slice(self.token.as_bytes()),
+            enrolled_at_millis: clock::unix_millis(self.enrolled_at),
+            deleted_at_millis: self.deleted_at.map_or(0, clock::unix_millis),
+            own_endpoints: self.own_endpoints.iter().map(|e| e.to_bytes().into()).collect(),
+            observed_endpoint: self
+                .observed_endpoint
+                .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
+        }
+        .encode_to_vec()
+        .into()
+    }
+
+    /// The addresses it holds.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
+    /// The node as its peers see it: its own endpoints first, then the one that was observed.
+    pub(super) fn entry(&self, node: NodeId) -> Bytes {
+        let mut endpoints = self.own_endpoints.clone();
+        let observed = self.observed_endpoint.filter(|seen| !endpoints.contains(seen));
+        endpoints.truncate(MAX_ENDPOINTS - observed.iter().len());
+        endpoints.extend(observed);
+        entry::encode(&PeerSpec {
+            node,
+            name: self.name.clone(),
+            public_key: self.public_key,
+            ipv4: self.ipv4,
+            ipv6: self.ipv6,
+            endpoints,
+        })
+    }
+}
+
+/// Which node holds a name, an address or a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    pub(super) node: NodeId,
+    /// The node is deleted, and nobody else may have this until the horizon has passed.
+    pub(super) released: bool,
+}
+
+impl Claim {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, InvalidField> {
+        let claim = store::Claim::decode(bytes).field("claim")?;
+        let node = NodeId::try_from(claim.node_id.as_ref()).field("claim.node_id")?;
+        Ok(Self { node, released: claim.released_at_millis != 0 })
+    }
+
+    /// A claim of a node that lives.
+    pub(super) fn held(node: NodeId) -> Bytes {
+        Self::encode(node, 0)
+    }
+
+    /// What a deleted node's claim becomes.
+    pub(super) fn released(node: NodeId, at: SystemTime) -> Bytes {
+        // 0 would say that it is held.
+        Self::encode(node, clock::unix_millis(at).max(1))
+    }
+
+    fn encode(node: NodeId, released_at_millis: u64) -> Bytes {
+        let node_id = Bytes::copy_from_slice(node.as_bytes());
+        store::Claim { node_id, released_at_millis }.encode_to_vec().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> NodeRecord {
+        let endpoint = |text: &str| Endpoint::new(text.parse().unwrap()).unwrap();
+        NodeRecord {
+            network: "default".parse().unwrap(),
+            name: "a".parse().unwrap(),
+            fingerprint: Fingerprint::new([1; 32]),
+            public_key: PublicKey::new([2; 32]).unwrap(),
+            ipv4: Some([10, 90, 0, 1].into()),
+            ipv6: None,
+            token: TokenId::new([3; 8]),
+            enrolled_at: clock::from_unix_millis(1000),
+            deleted_at: None,
+            own_endpoints: vec![endpoint("192.0.2.1:1"), endpoint("192.0.2.2:1")],
+            observed_endpoint: Some(endpoint("192.0.2.3:1")),
+        }
+    }
+
+    #[test]
+    fn records_round_trip() {
+        let mut record = record();
+        assert_eq!(NodeRecord::decode(&record.encode()).unwrap(), record);
+        record.deleted_at = Some(clock::from_unix_millis(2000));
+        record.observed_endpoint = None;
+        assert_eq!(NodeRecord::decode(&record.encode()).unwrap(), record);
+    }
+
+    #[test]
+    fn the_observed_endpoint_comes_last_and_once() {
+        let node = NodeId::new([9; 16]);
+        let endpoints = |record: &NodeRecord| entry::decode(&record.entry(node)).unwrap().endpoints;
+        let mut record = record();
+        let both: Vec<_> =
+            record.own_endpoints.iter().copied().chain(record.observed_endpoint).collect();
+        assert_eq!(endpoints(&record), both);
+        record.observed_endpoint = Some(record.own_endpoints[0]);
+        assert_eq!(endpoints(&record), record.own_endpoints);
+    }
+
+    #[test]
+    fn claims_round_trip() {
+        let node = NodeId::new([9; 16]);
+        assert_eq!(Claim::decode(&Claim::held(node)).unwrap(), Claim { node, released: false });
+        let released = Claim::released(node, SystemTime::UNIX_EPOCH);
+        assert_eq!(Claim::decode(&released).unwrap(), Claim { node, released: true });
+    }
+}
