@@ -1,0 +1,168 @@
+//! `wattle network …`.
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use wattle_proto::admin::{
+    self, CreateNetworkRequest, DeleteNetworkRequest, GetNetworkRequest, ListNetworksRequest,
+    UpdateNetworkRequest,
+};
+
+use super::{PAGE, all_pages};
+use crate::{
+    client::{Client, request_id},
+    console::Console,
+    failure::Failure,
+    shape::{self, Network, Revised},
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show all networks
+    List,
+    /// Show one network
+    Get {
+        /// The network's name
+        name: String,
+    },
+    /// Make a network
+    Create(Create),
+    /// Change a network's mode, or its ranges while it has no nodes
+    Update(Update),
+    /// Delete a network that has no nodes; its join tokens go with it
+    Delete {
+        /// The network's name
+        name: String,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wattle network create lab                       (an IPv6 range is chosen)
+  wattle network create lab --ipv4-range 10.91.0.0/16 --ipv6-range fd12:3456:789a::/64")]
+pub(crate) struct Create {
+    /// The network's name
+    name: String,
+    /// Addresses of its nodes, such as 10.91.0.0/16
+    #[arg(long, value_name = "RANGE", default_value = "", hide_default_value = true)]
+    ipv4_range: String,
+    /// Addresses of its nodes, such as fd12:3456:789a::/64
+    #[arg(long, value_name = "RANGE", default_value = "", hide_default_value = true)]
+    ipv6_range: String,
+    /// Who sees whom where no policy says so
+    #[arg(long, value_enum, default_value = "mesh")]
+    mode: Mode,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  wattle network update lab --mode closed
+  wattle network update lab --ipv4-range ''       (no IPv4 any more)")]
+pub(crate) struct Update {
+    /// The network's name
+    name: String,
+    /// Another range; '' for none
+    #[arg(long, value_name = "RANGE")]
+    ipv4_range: Option<String>,
+    /// Another range; '' for none
+    #[arg(long, value_name = "RANGE")]
+    ipv6_range: Option<String>,
+    /// Who sees whom where no policy says so
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+}
+
+/// Who sees whom where no policy says so.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mode {
+    /// Everybody sees everybody
+    Mesh,
+    /// Nobody sees anybody
+    Closed,
+}
+
+impl From<Mode> for admin::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Mesh => Self::Mesh,
+            Mode::Closed => Self::Closed,
+        }
+    }
+}
+
+/// What a program is told of a change: the network as it is now.
+#[derive(Debug, Serialize)]
+struct Changed {
+    network: Network,
+    revision: u64,
+}
+
+pub(crate) async fn run(
+    client: &mut Client,
+    command: Command,
+    console: &mut Console,
+) -> Result<(), Failure> {
+    match command {
+        Command::List => list(client, console).await,
+        Command::Get { name } => {
+            let response = client.admin.get_network(GetNetworkRequest { name }).await?;
+            let network: Network = shape::present("network", response.into_inner().network)?;
+            console.sheet(&network)
+        }
+        Command::Create(args) => create(client, args, console).await,
+        Command::Update(args) => update(client, args, console).await,
+        Command::Delete { name, yes } => {
+            console.confirm(yes, &format!("Delete network {name} and its join tokens?"))?;
+            let request = DeleteNetworkRequest { request_id: request_id(), name: name.clone() };
+            let revision = client.admin.delete_network(request).await?.into_inner().revision;
+            console.done(&Revised { revision }, &format!("network {name} deleted"))
+        }
+    }
+}
+
+async fn list(client: &mut Client, console: &mut Console) -> Result<(), Failure> {
+    let networks = all_pages(async |page_token| {
+        let request = ListNetworksRequest { page_size: PAGE, page_token };
+        let page = client.admin.list_networks(request).await?.into_inner();
+        Ok((page.networks, page.next_page_token))
+    });
+    let networks: Vec<Network> = shape::all(networks.await?)?;
+    console.list(&networks)
+}
+
+async fn create(client: &mut Client, args: Create, console: &mut Console) -> Result<(), Failure> {
+    let request = CreateNetworkRequest {
+        request_id: request_id(),
+        name: args.name,
+        ipv4_range: args.ipv4_range,
+        ipv6_range: args.ipv6_range,
+        mode: admin::Mode::from(args.mode).into(),
+    };
+    let response = client.admin.create_network(request).await?.into_inner();
+    let network: Network = shape::present("network", response.network)?;
+    let said = format!("network {} created", network.name);
+    console.done(&Changed { network, revision: response.revision }, &said)
+}
+
+async fn update(client: &mut Client, args: Update, console: &mut Console) -> Result<(), Failure> {
+    if args.ipv4_range.is_none() && args.ipv6_range.is_none() && args.mode.is_none() {
+        return Err(Failure::Usage(
+            "nothing to change: say --mode, --ipv4-range or --ipv6-range".into(),
+        ));
+    }
+    let request = UpdateNetworkRequest {
+        request_id: request_id(),
+        name: args.name,
+        ipv4_range: args.ipv4_range,
+        ipv6_range: args.ipv6_range,
+        mode: args.mode.map(admin::Mode::from).unwrap_or_default().into(),
+    };
+    let response = client.admin.update_network(request).await?.into_inner();
+    let network: Network = shape::present("network", response.network)?;
+    let said = format!("network {} updated", network.name);
+    console.done(&Changed { network, revision: response.revision }, &said)
+}

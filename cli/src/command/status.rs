@@ -1,0 +1,12 @@
+//! `wattle status`.
+
+use std::time::SystemTime;
+
+use wattle_proto::admin::GetStatusRequest;
+
+use crate::{client::Client, console::Console, failure::Failure, shape};
+
+pub(crate) async fn run(client: &mut Client, console: &mut Console) -> Result<(), Failure> {
+    let status = client.admin.get_status(GetStatusRequest {}).await?.into_inner();
+    console.sheet(&shape::Status::new(&client.address, status, SystemTime::now())?)
+}

@@ -1,0 +1,96 @@
+//! Why a command wasn't done, in words that say what to do next, and its exit code.
+
+use std::{fmt, process::ExitCode};
+
+use tonic::{Code, Status};
+use wattle_proto::InvalidField;
+
+/// A command that wasn't done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The command line is wrong. Exit code 2, as clap's.
+    Usage(String),
+    /// Anything else. Exit code 1.
+    Failed(String),
+}
+
+impl Failure {
+    pub(crate) fn failed(text: impl fmt::Display) -> Self {
+        Self::Failed(text.to_string())
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::from(1),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let message = match status.message() {
+            "" => status.code().description(),
+            message => message,
+        };
+        Self::Failed(match status.code() {
+            Code::Unauthenticated => format!(
+                "the control plane doesn't accept this credential: {message}\n\
+                 Ask an administrator for a new one: `wattle operator create NAME`."
+            ),
+            Code::PermissionDenied => format!(
+                "not permitted: {message}\n\
+                 Roles: viewer reads; operator also changes networks, nodes and tokens; admin \
+                 also makes and revokes operators."
+            ),
+            Code::Unavailable => format!(
+                "the control plane can't do this now: {message}\nTry again; if it stays so, look \
+                 at `wattle status` and the control plane's log."
+            ),
+            Code::Unimplemented => format!(
+                "the control plane doesn't know this: {message}\n\
+                 It may be older than this command: compare `wattle --version` with its version."
+            ),
+            _ => message.to_owned(),
+        })
+    }
+}
+
+impl From<InvalidField> for Failure {
+    fn from(error: InvalidField) -> Self {
+        Self::Failed(format!(
+            "the control plane answered with something that this command can't read: {error}\n\
+             It may be newer than this command: compare their versions."
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_becomes_words_and_never_a_dump() {
+        for (status, expected) in [
+            (Status::not_found("name: there is no network x"), "name: there is no network x"),
+            (Status::unauthenticated("revoked"), "doesn't accept this credential: revoked\nAsk"),
+            (Status::permission_denied("role admin is needed"), "not permitted: role admin is"),
+            (Status::unavailable("the store is away"), "can't do this now: the store is away\nTry"),
+            (Status::internal(""), "Internal error"),
+        ] {
+            let failure = Failure::from(status);
+            let text = failure.to_string();
+            assert!(text.contains(expected), "{text}");
+            assert!(!text.contains("Status {") && !text.contains("MetadataMap"), "{text}");
+            assert_eq!(failure.exit_code(), ExitCode::from(1));
+        }
+    }
+}

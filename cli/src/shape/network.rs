@@ -1,0 +1,110 @@
+//! A network, shown.
+
+use serde::Serialize;
+use wattle_proto::{InvalidField, admin};
+
+use crate::{
+    console::{Row, Sheet},
+    text::{self, or_dash},
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Network {
+    pub(crate) name: String,
+    ipv4_range: Option<String>,
+    ipv6_range: Option<String>,
+    mode: &'static str,
+    created_at: Option<String>,
+    /// Of its last change.
+    revision: u64,
+}
+
+impl TryFrom<admin::Network> for Network {
+    type Error = InvalidField;
+
+    fn try_from(network: admin::Network) -> Result<Self, InvalidField> {
+        Ok(Self {
+            mode: match network.mode() {
+                admin::Mode::Unspecified => "unknown",
+                admin::Mode::Mesh => "mesh",
+                admin::Mode::Closed => "closed",
+            },
+            name: network.name,
+            ipv4_range: text::some(&network.ipv4_range),
+            ipv6_range: text::some(&network.ipv6_range),
+            created_at: text::time("network.created_at", network.created_at.as_ref())?,
+            revision: network.revision,
+        })
+    }
+}
+
+impl Row for Network {
+    const HEADER: &'static [&'static str] = &["NAME", "IPV4", "IPV6", "MODE", "REVISION"];
+
+    fn cells(&self) -> Vec<String> {
+        let range = |range: &Option<String>| or_dash(range.as_deref().unwrap_or_default());
+        vec![
+            self.name.clone(),
+            range(&self.ipv4_range),
+            range(&self.ipv6_range),
+            self.mode.into(),
+            self.revision.to_string(),
+        ]
+    }
+}
+
+impl Sheet for Network {
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let text = |text: &Option<String>| or_dash(text.as_deref().unwrap_or_default());
+        vec![
+            ("name", self.name.clone()),
+            ("IPv4 range", text(&self.ipv4_range)),
+            ("IPv6 range", text(&self.ipv6_range)),
+            ("mode", self.mode.into()),
+            ("created", text(&self.created_at)),
+            ("revision", self.revision.to_string()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::console::tests::{listed, shown};
+
+    fn network() -> Network {
+        let message = admin::Network {
+            name: "default".into(),
+            ipv4_range: "10.90.0.0/16".into(),
+            ipv6_range: String::new(),
+            mode: admin::Mode::Mesh.into(),
+            created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            revision: 7,
+        };
+        message.try_into().unwrap()
+    }
+
+    #[test]
+    fn it_is_shown_both_ways() {
+        let (table, json) = listed(&[network()]);
+        assert_eq!(
+            table,
+            "NAME     IPV4          IPV6  MODE  REVISION\n\
+             default  10.90.0.0/16  -     mesh  7\n"
+        );
+        let object = json!({
+            "name": "default",
+            "ipv4_range": "10.90.0.0/16",
+            "ipv6_range": null,
+            "mode": "mesh",
+            "created_at": "2023-11-14T22:13:20.000Z",
+            "revision": 7,
+        });
+        assert_eq!(json, json!([object]));
+        let (lines, json) = shown(&network());
+        assert!(lines.contains("IPv4 range  10.90.0.0/16\nIPv6 range  -\n"), "{lines}");
+        assert_eq!(json, object);
+    }
+}

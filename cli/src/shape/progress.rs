@@ -1,0 +1,153 @@
+//! How far a revision has come, shown.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+use wattle_proto::{InvalidField, admin};
+
+use crate::{
+    console::{Sheet, table},
+    text::{self, or_dash},
+};
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Progress {
+    pub(crate) revision: u64,
+    pub(crate) concerned: u32,
+    pub(crate) applied: u32,
+    pub(crate) pending_count: u32,
+    pub(crate) rejected_count: u32,
+    pub(crate) offline_count: u32,
+    /// At most 100 of each.
+    pending: Vec<Behind>,
+    rejected: Vec<Behind>,
+    offline: Vec<Behind>,
+    /// From the commit to each ack, by node name.
+    applied_after_us: BTreeMap<String, u64>,
+}
+
+/// A node that hasn't applied the revision.
+#[derive(Debug, Serialize)]
+struct Behind {
+    node_id: String,
+    network: String,
+    name: String,
+    applied_revision: u64,
+    reason: Option<String>,
+}
+
+impl From<admin::NodeProgress> for Behind {
+    fn from(node: admin::NodeProgress) -> Self {
+        Self {
+            node_id: text::id(&node.node_id),
+            network: node.network,
+            name: node.name,
+            applied_revision: node.applied_revision,
+            reason: text::some(&node.reason),
+        }
+    }
+}
+
+impl TryFrom<admin::WaitAppliedResponse> for Progress {
+    type Error = InvalidField;
+
+    fn try_from(progress: admin::WaitAppliedResponse) -> Result<Self, InvalidField> {
+        let behind =
+            |nodes: Vec<admin::NodeProgress>| nodes.into_iter().map(Behind::from).collect();
+        let after = progress.applied_after.into_iter().map(|one| (one.name, one.micros));
+        Ok(Self {
+            revision: progress.revision,
+            concerned: progress.concerned,
+            applied: progress.applied,
+            pending_count: progress.pending_count,
+            rejected_count: progress.rejected_count,
+            offline_count: progress.offline_count,
+            pending: behind(progress.pending),
+            rejected: behind(progress.rejected),
+            offline: behind(progress.offline),
+            applied_after_us: after.collect(),
+        })
+    }
+}
+
+impl Progress {
+    /// The nodes that haven't applied it, as a table; empty where all have.
+    pub(crate) fn behind(&self) -> String {
+        let groups =
+            [("pending", &self.pending), ("rejected", &self.rejected), ("offline", &self.offline)];
+        let row = |state: &str, node: &Behind| {
+            vec![
+                node.network.clone(),
+                node.name.clone(),
+                state.to_owned(),
+                node.applied_revision.to_string(),
+                or_dash(node.reason.as_deref().unwrap_or_default()),
+            ]
+        };
+        let rows: Vec<_> = groups
+            .iter()
+            .flat_map(|(state, nodes)| nodes.iter().map(move |node| row(state, node)))
+            .collect();
+        match rows.is_empty() {
+            true => String::new(),
+            false => table(&["NETWORK", "NODE", "STATE", "APPLIED", "REASON"], rows),
+        }
+    }
+}
+
+impl Sheet for Progress {
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let slowest = self.applied_after_us.values().max();
+        let slowest = slowest.map(|micros| text::rough(Duration::from_micros(*micros)));
+        vec![
+            ("revision", self.revision.to_string()),
+            ("concerned", self.concerned.to_string()),
+            ("applied", self.applied.to_string()),
+            ("pending", self.pending_count.to_string()),
+            ("rejected", self.rejected_count.to_string()),
+            ("offline", self.offline_count.to_string()),
+            ("slowest", or_dash(slowest.unwrap_or_default())),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::console::tests::shown;
+
+    #[test]
+    fn who_is_behind_is_listed_with_the_reason() {
+        let node = |name: &str, reason: &str| admin::NodeProgress {
+            node_id: Bytes::from_static(&[4; 16]),
+            network: "default".into(),
+            name: name.into(),
+            applied_revision: 8,
+            reason: reason.into(),
+        };
+        let response = admin::WaitAppliedResponse {
+            revision: 9,
+            concerned: 4,
+            applied: 2,
+            rejected: vec![node("db-1", "no such device")],
+            offline: vec![node("db-2", "")],
+            rejected_count: 1,
+            offline_count: 1,
+            applied_after: vec![admin::AppliedAfter { name: "web-1".into(), micros: 12_500 }],
+            ..Default::default()
+        };
+        let progress = Progress::try_from(response).unwrap();
+        assert_eq!(
+            progress.behind(),
+            "NETWORK  NODE  STATE     APPLIED  REASON\n\
+             default  db-1  rejected  8        no such device\n\
+             default  db-2  offline   8        -"
+        );
+        let (sheet, json) = shown(&progress);
+        assert!(sheet.contains("applied    2\n") && sheet.contains("slowest    12ms\n"), "{sheet}");
+        assert_eq!(json["applied_after_us"]["web-1"], 12_500);
+        assert_eq!(json["offline"][0]["reason"], serde_json::Value::Null);
+    }
+}

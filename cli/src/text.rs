@@ -1,0 +1,135 @@
+//! Small pieces of text: ids, addresses and times of messages as people and programs read them.
+
+use std::{
+    fmt::Display,
+    time::{Duration, SystemTime},
+};
+
+use prost_types::Timestamp;
+use wattle_model::{Endpoint, PublicKey, address_from_bytes};
+use wattle_proto::{Invalid as _, InvalidField};
+
+/// Lower-case hex, whatever the length.
+pub(crate) fn id(bytes: &[u8]) -> String {
+    hex::encode(bytes)
+}
+
+/// An address; `None` where there is none.
+pub(crate) fn address(field: &'static str, bytes: &[u8]) -> Result<Option<String>, InvalidField> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    address_from_bytes(bytes).map(|address| Some(address.to_string())).field(field)
+}
+
+/// A public key, as `wg` shows it.
+pub(crate) fn public_key(field: &'static str, bytes: &[u8]) -> Result<String, InvalidField> {
+    PublicKey::try_from(bytes).map(|key| key.to_string()).field(field)
+}
+
+/// An endpoint.
+pub(crate) fn endpoint(field: &'static str, bytes: &[u8]) -> Result<String, InvalidField> {
+    Endpoint::try_from(bytes).map(|endpoint| endpoint.to_string()).field(field)
+}
+
+/// RFC 3339 in UTC, to the millisecond; `None` where there is none.
+pub(crate) fn time(
+    field: &'static str,
+    time: Option<&Timestamp>,
+) -> Result<Option<String>, InvalidField> {
+    let Some(time) = time else { return Ok(None) };
+    let time = jiff::Timestamp::new(time.seconds, time.nanos).field(field)?;
+    Ok(Some(format!("{time:.3}")))
+}
+
+/// Whether a moment has passed; none never does.
+pub(crate) fn has_passed(time: Option<&Timestamp>, now: SystemTime) -> bool {
+    time.is_some_and(|time| SystemTime::try_from(*time).is_ok_and(|time| time <= now))
+}
+
+/// How long ago something was, to two units; "-" where it is unknown.
+pub(crate) fn ago(time: Option<&Timestamp>, now: SystemTime) -> String {
+    let time = time.and_then(|time| SystemTime::try_from(*time).ok());
+    time.map_or_else(|| "-".into(), |time| rough(now.duration_since(time).unwrap_or_default()))
+}
+
+/// How long until something is, to two units; "-" where it is never.
+pub(crate) fn until(time: Option<&Timestamp>, now: SystemTime) -> String {
+    let time = time.and_then(|time| SystemTime::try_from(*time).ok());
+    time.map_or_else(|| "-".into(), |time| rough(time.duration_since(now).unwrap_or_default()))
+}
+
+/// A duration for people: two units at the most, milliseconds only below a second.
+pub(crate) fn rough(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes, seconds) {
+        (0, 0, 0, 0) => format!("{millis}ms"),
+        (0, 0, 0, _) => format!("{seconds}s"),
+        (0, 0, _, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, _, _, _) => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
+}
+
+/// A duration of a message; `None` where it is absent or negative.
+pub(crate) fn duration(duration: Option<&prost_types::Duration>) -> Option<Duration> {
+    duration.and_then(|duration| Duration::try_from(*duration).ok())
+}
+
+/// The text, or a dash where it is empty: a table has no empty cells.
+pub(crate) fn or_dash(text: impl Display) -> String {
+    let text = text.to_string();
+    if text.is_empty() { "-".into() } else { text }
+}
+
+/// An empty text is nothing.
+pub(crate) fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Labels as selectors and `--label` write them.
+pub(crate) fn labels<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+    let pairs = labels.into_iter().map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_keep_two_units() {
+        for (millis, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (59_000, "59s"),
+            (61_000, "1m1s"),
+            (3_600_000, "1h0m"),
+            (90_000_000, "1d1h"),
+        ] {
+            assert_eq!(rough(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let moment = Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 };
+        let text = time("at", Some(&moment)).unwrap();
+        assert_eq!(text.as_deref(), Some("2023-11-14T22:13:20.005Z"));
+        let bad = Timestamp { seconds: i64::MAX, nanos: 0 };
+        assert!(time("at", Some(&bad)).unwrap_err().to_string().starts_with("at: "));
+    }
+
+    #[test]
+    fn a_moment_passes() {
+        let moment = Timestamp { seconds: 100, nanos: 0 };
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(!has_passed(Some(&moment), at(99)) && has_passed(Some(&moment), at(100)));
+        assert!(!has_passed(None, at(100)));
+        assert_eq!(
+            (until(Some(&moment), at(40)), ago(Some(&moment), at(40))),
+            ("1m0s".into(), "0ms".into())
+        );
+    }
+}
