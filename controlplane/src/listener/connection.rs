@@ -1,0 +1,60 @@
+//! One connection: HTTP/2 over whatever was accepted, every request with its peer's name on it.
+
+use std::{pin::pin, time::Duration};
+
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::body::Body;
+use tower::ServiceExt as _;
+
+use super::{Connections, Handler};
+use crate::access::PeerInfo;
+
+/// A peer that is silent this long is probed, and is gone when it doesn't answer that.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(10);
+/// Calls at the same time on one connection.
+const CALLS: u32 = 128;
+/// What a stream may have unsent before its writer waits. Streams read what is newest when they
+/// can write, so more would only make it older.
+const SEND_BUFFER: usize = 64 << 10;
+/// What a peer may send unread, for one call and for all. Requests are small.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// Bytes of headers of one request.
+const HEADERS: u32 = 16 << 10;
+
+/// Serves a connection until it ends, or, once draining begins, until its calls have ended.
+pub(super) async fn serve<I>(connections: Connections, io: I, peer: PeerInfo, handler: Handler)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let address = peer.address;
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer.clone());
+        handler.clone().oneshot(request)
+    });
+    let connection = http2::Builder::new(connections.clone())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_PATIENCE)
+        .max_concurrent_streams(CALLS)
+        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEADERS)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    let end = tokio::select! {
+        end = connection.as_mut() => end,
+        () = connections.draining.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = end {
+        tracing::debug!(%address, %error, "connection lost");
+    }
+}

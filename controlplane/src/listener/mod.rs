@@ -1,0 +1,73 @@
+//! Where calls come in: the TLS port and the local socket. It owns accepting, handshakes and
+//! connections, and ends them in three beats; what a call means, the handler knows.
+//!
+//! tonic's own server is not used: its accept loop has no bound on handshakes, spins when
+//! descriptors run out, and hides how much a stream may buffer.
+
+mod connection;
+mod local;
+mod tls;
+
+use std::{convert::Infallible, time::Duration};
+
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::body::Body;
+use tower::util::BoxCloneSyncService;
+
+pub use self::{local::LocalListener, tls::TlsListener};
+
+/// Answers every call of every connection. A [`crate::access::PeerInfo`] is in each request's
+/// extensions.
+pub type Handler = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Infallible>;
+
+/// How long connections have to end once they are cut.
+const CUT: Duration = Duration::from_secs(1);
+
+/// All connections of a replica and the loops that accept them.
+#[derive(Clone)]
+pub struct Connections {
+    tasks: TaskTracker,
+    draining: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Connections {
+    /// None yet. `draining` is the first beat: whoever holds a stream then tells its agent to move.
+    pub fn new(draining: CancellationToken) -> Self {
+        Self { tasks: TaskTracker::new(), draining, cut: CancellationToken::new() }
+    }
+
+    /// Ends in three beats: accepts nobody any more and lets streams know, waits for them to end,
+    /// cuts what is left. Says how many tasks were cut.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        self.draining.cancel();
+        self.tasks.close();
+        if timeout(grace, self.tasks.wait()).await.is_ok() {
+            return 0;
+        }
+        let left = self.tasks.len();
+        self.cut.cancel();
+        // A task that isn't gone by then blocks its thread, which no waiting would help.
+        let _ = timeout(CUT, self.tasks.wait()).await;
+        left
+    }
+
+    /// Runs a task until it ends or is cut.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            cut.run_until_cancelled(task).await;
+        });
+    }
+}
+
+/// A connection's requests are tasks of their own, cut with it.
+impl<F> hyper::rt::Executor<F> for Connections
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        self.spawn(task);
+    }
+}
