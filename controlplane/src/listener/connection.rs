@@ -5,6 +5,7 @@ use std::{pin::pin, time::Duration};
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
@@ -25,15 +26,30 @@ const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Bytes of headers of one request.
 const HEADERS: u32 = 16 << 10;
 
+/// Ends a connection whose peer doesn't read: a call can't end itself while it can't write. In each
+/// request's extensions.
+#[derive(Debug, Clone, Default)]
+pub struct Cut(CancellationToken);
+
+impl Cut {
+    /// Ends the connection at once, and all its calls.
+    pub fn cut(&self) {
+        self.0.cancel();
+    }
+}
+
 /// Serves a connection until it ends, or, once draining begins, until its calls have ended.
 pub(super) async fn serve<I>(connections: Connections, io: I, peer: PeerInfo, handler: Handler)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
+    let cut = Cut::default();
+    let mark = cut.clone();
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(mark.clone());
         handler.clone().oneshot(request)
     });
     let connection = http2::Builder::new(connections.clone())
@@ -49,6 +65,7 @@ where
     let mut connection = pin!(connection);
     let end = tokio::select! {
         end = connection.as_mut() => end,
+        () = cut.0.cancelled() => return tracing::debug!(%address, "connection cut"),
         () = connections.draining.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
 
-pub use self::{local::LocalListener, tls::TlsListener};
+pub use self::{connection::Cut, local::LocalListener, tls::TlsListener};
 
 /// Answers every call of every connection. A [`crate::access::PeerInfo`] is in each request's
 /// extensions.
