@@ -10,3 +10,4 @@ pub mod listener;
 pub mod nodes;
 pub mod replica;
 pub mod store;
+pub mod stream;

@@ -1,0 +1,274 @@
+//! One agent's stream, from Hello to the end. Wakes when something is new, says it, and sleeps
+//! again; what it remembers is a cursor, an account of what was sent, and the latest report.
+//!
+//! It runs inside the response body, hence only while the agent has room for more.
+
+mod heard;
+mod said;
+
+use std::{pin::Pin, sync::Arc};
+
+use tokio::{
+    select,
+    sync::watch,
+    time::{Instant, Sleep, sleep_until},
+};
+use tonic::{Status, Streaming};
+use wattle_model::Revision;
+use wattle_proto::sync::{SyncRequest, retry::Reason};
+use wattle_view::Commit;
+
+use super::{
+    Call, Shared,
+    body::{Gate, Outlet},
+    convert::{Hello, Request},
+    cursor::Cursor,
+    encode,
+    farewell::Farewell,
+    hello::FullSet,
+    ledger::Ledger,
+    opening::{self, Start},
+    orders::End,
+    own_config::OwnConfig,
+    record::Entering,
+    reports::Reports,
+    sessions::Registration,
+};
+
+/// Serves an agent until the stream ends.
+pub(super) async fn run(
+    shared: Arc<Shared>,
+    call: Call,
+    gate: Arc<Gate>,
+    outlet: Outlet,
+    mut requests: Streaming<SyncRequest>,
+) -> Status {
+    let served = async {
+        let mut agent = AgentLoop::open(shared, call, gate, &outlet, &mut requests).await?;
+        agent.serve(&outlet, &mut requests).await
+    };
+    let Err(farewell) = served.await;
+    tracing::debug!(?farewell, "stream over");
+    let (last, status) = farewell.parts();
+    if let Some(message) = last {
+        outlet.send(message).await;
+    }
+    status
+}
+
+enum Never {}
+
+struct AgentLoop {
+    shared: Arc<Shared>,
+    call: Call,
+    hello: Hello,
+    registration: Registration,
+    head: watch::Receiver<Revision>,
+    cursor: Cursor,
+    ledger: Ledger,
+    config: OwnConfig,
+    reports: Reports,
+    /// What the agent sees at the cursor, once that is known.
+    sight: Option<Commit>,
+    heartbeat_at: Instant,
+    drain: Option<Drain>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// The replica is stopping.
+struct Drain {
+    announced: bool,
+    cut_at: Instant,
+}
+
+/// Why the loop woke.
+enum Event {
+    Orders,
+    Request(Result<Option<SyncRequest>, Status>),
+    Other,
+}
+
+impl AgentLoop {
+    async fn open(
+        shared: Arc<Shared>,
+        call: Call,
+        gate: Arc<Gate>,
+        outlet: &Outlet,
+        requests: &mut Streaming<SyncRequest>,
+    ) -> Result<Self, Farewell> {
+        let hello = opening::hello(requests).await?;
+        let start = opening::decide(&shared, &call, &hello).await?;
+        let unavailable = |error| {
+            tracing::debug!(%error, "no config");
+            Farewell::retry(Reason::Stale)
+        };
+        let own = shared.configs.own(&call.network, call.node).await.map_err(unavailable)?;
+        // The store is ahead of the view. When the agent comes again it will be told what holds.
+        let own = own.ok_or(Farewell::retry(Reason::Behind))?;
+        let ranges = shared.configs.ranges(&call.network).await.map_err(unavailable)?;
+        let config = OwnConfig::new(own, ranges, call.address, hello.config_hash);
+        let (cursor, applied, full_set) = match start {
+            Start::Resume(revision) => (Cursor::resume(revision), revision, None),
+            Start::Everything(reason) => (Cursor::full_set(), Revision::ZERO, Some(reason)),
+        };
+        let entering = Entering {
+            instance: hello.instance,
+            applied,
+            agent_version: hello.agent_version.clone(),
+        };
+        let registration = shared.sessions.enter(&call, gate, entering);
+        if let Some(reason) = full_set {
+            shared.sessions.count_full_set(reason);
+        }
+        tracing::info!(
+            node = %call.node, network = %call.network, from = %applied,
+            full_set = full_set.map(FullSet::as_str), "agent connected"
+        );
+        let (epoch, replica) = (shared.replica.epoch, shared.replica.id);
+        let heartbeat = shared.pace.heartbeat;
+        outlet.send(encode::welcome(epoch, full_set.is_some(), replica, heartbeat)).await;
+        Ok(Self {
+            head: shared.replica.live.head(),
+            cursor,
+            ledger: Ledger::new(applied),
+            config,
+            reports: Reports::new(),
+            sight: None,
+            // An agent that is owed nothing learns at once that it is up to date.
+            heartbeat_at: Instant::now(),
+            drain: None,
+            timer: Box::pin(sleep_until(Instant::now())),
+            shared,
+            call,
+            hello,
+            registration,
+        })
+    }
+
+    async fn serve(
+        &mut self,
+        outlet: &Outlet,
+        requests: &mut Streaming<SyncRequest>,
+    ) -> Result<Never, Farewell> {
+        loop {
+            self.obey()?;
+            if let Some(message) = self.next_message()? {
+                outlet.send(message).await;
+                // Between two pages the agent is heard, too, but needn't say anything.
+                if let Some(event) = self.event_now(requests).await {
+                    self.take(event).await?;
+                }
+                continue;
+            }
+            self.write_report();
+            let event = self.event(requests).await;
+            self.take(event).await?;
+        }
+    }
+
+    async fn event(&mut self, requests: &mut Streaming<SyncRequest>) -> Event {
+        self.arm_timer();
+        select! {
+            biased;
+            () = self.registration.orders().changed() => Event::Orders,
+            request = requests.message() => Event::Request(request),
+            () = self.reports.ended() => Event::Other,
+            changed = self.head.changed() => match changed {
+                Ok(()) => Event::Other,
+                // The index is gone: the replica is ending, and orders to drain come, too.
+                Err(_) => std::future::pending().await,
+            },
+            () = &mut self.timer => Event::Other,
+        }
+    }
+
+    /// What has happened already, without waiting for anything to happen.
+    async fn event_now(&mut self, requests: &mut Streaming<SyncRequest>) -> Option<Event> {
+        select! {
+            biased;
+            () = self.registration.orders().changed() => Some(Event::Orders),
+            request = requests.message() => Some(Event::Request(request)),
+            () = std::future::ready(()) => None,
+        }
+    }
+
+    fn arm_timer(&mut self) {
+        let report = self.reports.due();
+        let cut = self.drain.as_ref().map(|drain| drain.cut_at);
+        let due = [report, cut].into_iter().flatten().fold(self.heartbeat_at, Instant::min);
+        // A timer that goes off early costs less than one that is moved at every message.
+        if due < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(due);
+        }
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), Farewell> {
+        match event {
+            Event::Orders => self.obey(),
+            Event::Request(request) => {
+                let request = request.map_err(Farewell::malformed)?.ok_or(Farewell::Done)?;
+                let request = Request::try_from(request).map_err(Farewell::protocol);
+                let taken = request.and_then(|request| self.request(request));
+                if matches!(taken, Err(Farewell::Failed(_))) {
+                    self.shared.sessions.counts().count_protocol_error();
+                }
+                taken
+            }
+            Event::Other => {
+                if Instant::now() >= self.heartbeat_at {
+                    self.refresh_ranges().await;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Does what the rest of the replica wants.
+    fn obey(&mut self) -> Result<(), Farewell> {
+        let orders = self.registration.orders();
+        match orders.must_end() {
+            Some(End::Replaced) => return Err(Farewell::Done),
+            Some(End::Displaced) => return Err(Farewell::retry(Reason::Displaced)),
+            None => {}
+        }
+        if let (None, Some(cut_at)) = (&self.drain, orders.drain_until()) {
+            self.drain = Some(Drain { announced: false, cut_at });
+        }
+        if self
+            .drain
+            .as_ref()
+            .is_some_and(|drain| drain.announced && Instant::now() >= drain.cut_at)
+        {
+            return Err(Status::unavailable("the replica is stopping").into());
+        }
+        Ok(())
+    }
+
+    /// Writes the latest report, if it is time. In a task of its own: this loop stands still while
+    /// the agent doesn't read, and mustn't hold up others in the middle of a write.
+    fn write_report(&mut self) {
+        let Some((endpoints, done)) = self.reports.begin() else { return };
+        let (nodes, node) = (Arc::clone(&self.shared.nodes), self.call.node);
+        self.shared.shutdown.spawn("set-endpoints", async move {
+            let written = nodes.set_endpoints(node, endpoints.own, endpoints.observed).await;
+            if let Err(error) = &written {
+                tracing::debug!(%node, %error, "endpoints not written");
+            }
+            // The stream may be over by now.
+            let _ = done.send(written.is_ok());
+        });
+    }
+
+    async fn refresh_ranges(&mut self) {
+        match self.shared.configs.ranges(&self.call.network).await {
+            Ok(ranges) => self.config.range(ranges),
+            Err(error) => tracing::debug!(%error, "ranges not read"),
+        }
+    }
+}
+
+impl Drop for AgentLoop {
+    fn drop(&mut self) {
+        tracing::info!(node = %self.call.node, acked = %self.ledger.acked(), "agent disconnected");
+    }
+}

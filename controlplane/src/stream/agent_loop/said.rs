@@ -1,0 +1,85 @@
+//! What the agent is told, one message at a time, and what each means for the cursor.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rand::RngExt as _;
+use tokio::time::Instant;
+use wattle_proto::sync::retry::Reason;
+use wattle_view::Life;
+
+use super::{
+    super::{encode, farewell::Farewell},
+    AgentLoop,
+};
+
+impl AgentLoop {
+    /// Whatever is due now, most urgent first; `None` when the agent is up to date.
+    pub(super) fn next_message(&mut self) -> Result<Option<Bytes>, Farewell> {
+        if let Some(drain) = self.drain.as_mut().filter(|drain| !drain.announced) {
+            drain.announced = true;
+            return Ok(Some(encode::drain(drain.cut_at - Instant::now())));
+        }
+        if let Some(config) = self.config.unsent(&self.shared.configs) {
+            self.cursor.owe_commit();
+            return Ok(Some(config));
+        }
+        let head = *self.head.borrow_and_update();
+        let up_to_date =
+            self.sight.is_some_and(|sight| sight.revision == head) && !self.cursor.owes_commit();
+        if !up_to_date && let Some(page) = self.next_page()? {
+            return Ok(Some(page));
+        }
+        Ok(self.heartbeat())
+    }
+
+    /// A part of a batch. An agent for which nothing changed gets none: its cursor moves on.
+    fn next_page(&mut self) -> Result<Option<Bytes>, Farewell> {
+        let shared = Arc::clone(&self.shared);
+        let index = shared.replica.live.read();
+        let from = self.cursor.from();
+        let Some(key) =
+            index.pull_key(&self.call.network, self.call.node, from, self.cursor.after())
+        else {
+            return Err(match index.life(&self.call.network, self.call.node) {
+                Life::Deleted => Farewell::Removed,
+                // Not known to be deleted: let it ask again, and somebody who knows.
+                Life::Unknown | Life::Live => Farewell::retry(Reason::Behind),
+            });
+        };
+        let ack_wanted = shared.sessions.anybody_waits();
+        let page = shared.frames.page(&index, key, ack_wanted);
+        drop(index);
+        let Some(commit) = page.commit else {
+            self.cursor.sent_page(page.position);
+            return Ok(Some(page.message.clone()));
+        };
+        let silent = page.empty && !self.cursor.owes_commit();
+        self.cursor.committed(commit.revision);
+        self.sight = Some(commit);
+        if silent {
+            return Ok(None);
+        }
+        self.ledger.sent(commit.revision, commit.digest, true, ack_wanted);
+        self.heartbeat_at = Instant::now() + jittered(self.shared.pace.heartbeat);
+        Ok(Some(page.message.clone()))
+    }
+
+    /// A heartbeat, where it is time for one or somebody waits for an ack.
+    fn heartbeat(&mut self) -> Option<Bytes> {
+        let sight = self.sight?;
+        let wanted = self.registration.orders().ack_wanted();
+        let ask = wanted <= sight.revision && self.ledger.must_ask(wanted);
+        if !ask && Instant::now() < self.heartbeat_at {
+            return None;
+        }
+        self.heartbeat_at = Instant::now() + jittered(self.shared.pace.heartbeat);
+        self.ledger.sent(sight.revision, sight.digest, false, ask);
+        Some(encode::heartbeat(sight.revision, sight.digest, ask))
+    }
+}
+
+/// A tenth more or less, so that agents that came together don't stay together.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(rand::rng().random_range(0.9..1.1))
+}

@@ -1,0 +1,39 @@
+//! What went wrong with agents since this replica started, and how often.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $field:ident, $count:ident;)*) => {
+        /// What went wrong with agents since this replica started.
+        #[derive(Debug, Default)]
+        pub struct Counts {
+            $($field: AtomicU64,)*
+        }
+
+        impl Counts {
+            $(
+                $(#[$doc])*
+                pub fn $field(&self) -> u64 {
+                    self.$field.load(Ordering::Relaxed)
+                }
+
+                pub(super) fn $count(&self) {
+                    self.$field.fetch_add(1, Ordering::Relaxed);
+                }
+            )*
+        }
+    };
+}
+
+counts! {
+    /// Acks whose digest wasn't the one sent.
+    digest_mismatches, count_digest_mismatch;
+    /// Streams closed because nothing could be written to them.
+    stalled, count_stalled;
+    /// Streams closed because another machine came with the same identity.
+    displaced, count_displaced;
+    /// Full sets refused because the agent had just asked for one.
+    resyncs_refused, count_resync_refused;
+    /// Streams ended because the agent broke the protocol.
+    protocol_errors, count_protocol_error;
+}

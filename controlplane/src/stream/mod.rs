@@ -1,0 +1,136 @@
+//! Hop 3: the stream. One `Sync` call for each agent brings it from what it has to its sight at
+//! head and keeps it there.
+//!
+//! The flow: `service` takes the call and `opening` its Hello; `agent_loop` wakes on a new head,
+//! asks the view for the page after the agent's `cursor`, takes its bytes from `frames` and passes
+//! them through `body` when the agent has room. Acks go through `ledger` to `sessions`, which the
+//! admin API reads. Nothing here is queued per agent, and nothing here writes the store but what
+//! `reports` passes on.
+
+mod agent_loop;
+mod body;
+mod convert;
+mod counts;
+mod cursor;
+mod encode;
+mod farewell;
+mod frames;
+mod hello;
+mod ledger;
+mod opening;
+mod orders;
+mod own_config;
+mod record;
+mod reports;
+mod service;
+mod sessions;
+mod wait;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use wattle_model::{Endpoint, NetworkName, NodeId};
+use wattle_runtime::shutdown::Shutdown;
+
+pub use self::{
+    convert::DataPlane,
+    counts::Counts,
+    record::{Rejected, SessionInfo},
+    service::SyncService,
+    sessions::Sessions,
+    wait::{AppliedAfter, Lagging, Progress},
+};
+use self::{frames::Frames, own_config::Configs};
+use crate::{listener::Cut, replica::Replica, store::StoreError};
+
+/// How fast things go.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between heartbeats, before jitter.
+    pub heartbeat: Duration,
+    /// How long a stream may refuse to be written to.
+    pub stall: Duration,
+    /// How long agents have to go elsewhere when the replica stops.
+    pub grace: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_secs(15),
+            stall: Duration::from_secs(60),
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What all streams of a replica share.
+struct Shared {
+    replica: Arc<Replica>,
+    nodes: Arc<dyn SetEndpoints>,
+    sessions: Sessions,
+    configs: Configs,
+    frames: Frames,
+    pace: Pace,
+    shutdown: Shutdown,
+}
+
+/// All that streams write.
+#[async_trait::async_trait]
+pub trait SetEndpoints: Send + Sync + 'static {
+    /// Sets where a node may be reached: by its own account, and as the control plane sees it.
+    async fn set_endpoints(
+        &self,
+        node: NodeId,
+        own: Vec<Endpoint>,
+        observed: Option<Endpoint>,
+    ) -> Result<(), StoreError>;
+}
+
+/// One agent's call: who it is, by its certificate, and where it comes from.
+#[derive(Debug, Clone)]
+struct Call {
+    network: NetworkName,
+    node: NodeId,
+    /// Where its connection comes from.
+    address: Option<SocketAddr>,
+    connection: Cut,
+}
+
+/// Makes the service, and keeps an eye on its streams until the replica stops. Then every agent is
+/// told to go elsewhere, at a moment of its own within the grace period.
+pub fn start(
+    replica: Arc<Replica>,
+    nodes: Arc<dyn SetEndpoints>,
+    shutdown: &Shutdown,
+    pace: Pace,
+) -> (SyncService, Sessions) {
+    let sessions = Sessions::new(replica.live.clone());
+    let shared = Arc::new(Shared {
+        configs: Configs::new(Arc::clone(&replica)),
+        replica,
+        nodes,
+        sessions: sessions.clone(),
+        frames: Frames::new(),
+        pace,
+        shutdown: shutdown.clone(),
+    });
+    shutdown.spawn("streams", watch_over(sessions.clone(), shutdown.clone(), pace));
+    (SyncService::new(shared), sessions)
+}
+
+async fn watch_over(sessions: Sessions, shutdown: Shutdown, pace: Pace) {
+    let sweep = async {
+        loop {
+            sleep(pace.stall / 12).await;
+            sessions.sweep(pace.stall);
+        }
+    };
+    shutdown.token().run_until_cancelled(sweep).await;
+    let deadline = Instant::now() + pace.grace;
+    sessions.drain(pace.grace);
+    // The last agent's going ends the drain early.
+    while sessions.online() > 0 && Instant::now() < deadline {
+        sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,71 @@
+//! What the rest of the replica tells one stream: to end, to end soon, or to ask its agent for an
+//! ack. Orders
+//! coalesce: a stream that comes late finds the last of each.
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+use wattle_model::Revision;
+
+/// Why a stream must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its own agent has opened another one.
+    Replaced,
+    /// Another machine came with the same identity.
+    Displaced,
+}
+
+/// One stream's orders.
+#[derive(Default)]
+pub(super) struct Orders {
+    given: Mutex<Given>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Given {
+    end: Option<End>,
+    ack_wanted: Revision,
+    drain_until: Option<Instant>,
+}
+
+impl Orders {
+    /// Tells the stream to end. The first reason stays.
+    pub(super) fn end(&self, why: End) {
+        self.given.lock().end.get_or_insert(why);
+        self.changed.notify_one();
+    }
+
+    /// Somebody waits for the agent to ack this revision.
+    pub(super) fn want_ack(&self, revision: Revision) {
+        let mut given = self.given.lock();
+        given.ack_wanted = given.ack_wanted.max(revision);
+        self.changed.notify_one();
+    }
+
+    /// The replica is stopping: the stream is cut at `until`.
+    pub(super) fn drain(&self, until: Instant) {
+        self.given.lock().drain_until.get_or_insert(until);
+        self.changed.notify_one();
+    }
+
+    /// When the stream is cut, if so.
+    pub(super) fn drain_until(&self) -> Option<Instant> {
+        self.given.lock().drain_until
+    }
+
+    /// Why to end, if so.
+    pub(super) fn must_end(&self) -> Option<End> {
+        self.given.lock().end
+    }
+
+    /// The revision that somebody waits for.
+    pub(super) fn ack_wanted(&self) -> Revision {
+        self.given.lock().ack_wanted
+    }
+
+    /// Returns when there is something new. For the stream alone.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

@@ -1,0 +1,93 @@
+//! The gRPC service. By hand and not by tonic's codec, so that a page's bytes are shared between
+//! all the agents that are sent it; requests are decoded the usual way.
+
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use tonic::{
+    Status, Streaming, body::Body, codec::BufferSettings, metadata::GRPC_CONTENT_TYPE,
+    server::NamedService,
+};
+use tonic_prost::ProstDecoder;
+use tower::Service;
+use wattle_proto::sync::SyncRequest;
+
+use super::{
+    Call, Shared, agent_loop,
+    body::{Gate, LoopBody},
+};
+use crate::access::{PeerInfo, Principal};
+
+/// The most that an agent may say at once.
+const MAX_REQUEST: usize = 64 << 10;
+/// An idle agent's buffer; it grows for a large request.
+const BUFFER: usize = 512;
+const SYNC: &str = "/wattle.sync.v1.SyncService/Sync";
+
+/// `wattle.sync.v1.SyncService`. Cheap to clone.
+#[derive(Clone)]
+pub struct SyncService {
+    shared: Arc<Shared>,
+}
+
+impl NamedService for SyncService {
+    const NAME: &'static str = "wattle.sync.v1.SyncService";
+}
+
+impl SyncService {
+    pub(super) const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Pages encoded since the replica started, each for however many agents it was sent to.
+    pub fn encodes(&self) -> u64 {
+        self.shared.frames.encodes()
+    }
+
+    fn sync(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+        if request.uri().path() != SYNC {
+            return Err(Status::unimplemented("the sync service has the one method Sync"));
+        }
+        let call = caller(&request)?;
+        let decoder = ProstDecoder::<SyncRequest>::new(BufferSettings::new(BUFFER, MAX_REQUEST));
+        let requests =
+            Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
+        let (shared, gate) = (Arc::clone(&self.shared), Arc::new(Gate::default()));
+        let body = LoopBody::new(Arc::clone(&gate), |outlet| {
+            agent_loop::run(shared, call, gate, outlet, requests)
+        });
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
+        Ok(response)
+    }
+}
+
+impl Service<Request<Body>> for SyncService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        ready(Ok(self.sync(request).unwrap_or_else(Status::into_http)))
+    }
+}
+
+/// Who calls, as the access layer found.
+fn caller(request: &Request<Body>) -> Result<Call, Status> {
+    let extensions = request.extensions();
+    let Some(Principal::Node { network, node, .. }) = extensions.get::<Principal>() else {
+        return Err(Status::permission_denied("only nodes have streams"));
+    };
+    let address = extensions.get::<PeerInfo>().map(|peer| peer.address);
+    let connection = extensions.get().cloned().unwrap_or_default();
+    Ok(Call { network: network.clone(), node: *node, address, connection })
+}
