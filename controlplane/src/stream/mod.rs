@@ -26,6 +26,9 @@ mod service;
 mod sessions;
 mod wait;
 
+#[cfg(test)]
+mod tests;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};

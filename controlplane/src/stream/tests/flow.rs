@@ -1,0 +1,161 @@
+//! What flows while nothing is wrong: shared pages, heartbeats, config; and what a reader that
+//! stands still costs, and what it costs others.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use wattle_model::{Endpoint, Revision};
+use wattle_proto::sync::{self, sync_request, sync_response::Message};
+
+use super::{
+    agent::{Agent, Held},
+    world::{PATIENCE, World},
+};
+
+#[tokio::test]
+async fn a_change_is_encoded_once_for_fifty_agents() {
+    let world = World::new().await;
+    let mut nodes = Vec::new();
+    for _ in 0..50 {
+        nodes.push(world.enroll().await);
+    }
+    let mut agents = Vec::new();
+    for node in &nodes {
+        agents.push(Agent::joined(&world, node, 1).await);
+    }
+    assert_eq!(world.service.encodes(), 1, "one first set for all");
+    // An idle stretch first: agents that were told nothing stay together.
+    world.unrelated().await;
+    for change in 0..5 {
+        let before = world.service.encodes();
+        let revision = world.change(&nodes[7], 100 + change).await;
+        for agent in &mut agents {
+            let batch = agent.batch_acked().await;
+            assert_eq!((batch.entries, batch.commit.revision), (vec![nodes[7].id], revision.0));
+        }
+        assert_eq!(world.service.encodes() - before, 1);
+    }
+    assert_eq!(world.sessions.online(), 50);
+}
+
+#[tokio::test]
+async fn heartbeats_move_an_idle_agent_on() {
+    let world = World::new().await;
+    let a = world.enroll().await;
+    let mut agent = Agent::joined(&world, &a, 1).await;
+    let joined_at = agent.held.revision;
+    let revision = world.unrelated().await;
+    assert!(revision > joined_at);
+    let heartbeat = agent.heartbeat().await;
+    assert_eq!((heartbeat.revision, heartbeat.ack_wanted), (revision.0, false));
+    agent.ack().await;
+    eventually(|| world.sessions.info(a.id).unwrap().applied == revision).await;
+}
+
+#[tokio::test]
+async fn a_report_changes_the_config_and_the_record() {
+    let world = World::new().await;
+    let a = world.enroll().await;
+    let mut agent = Agent::joined(&world, &a, 1).await;
+    let own = Endpoint::new(SocketAddr::from(([203, 0, 113, 9], 51820))).unwrap();
+    agent.report(&[own], 51820).await;
+    let batch = agent.batch_acked().await;
+    let config = batch.config.expect("it was seen at an endpoint");
+    let observed = Endpoint::try_from(config.observed_endpoint.as_ref()).unwrap();
+    assert_eq!(observed.to_string(), "198.51.100.1:51820");
+    assert!(batch.entries.is_empty(), "a config needs a commit, though nothing else is new");
+    let deadline = Instant::now() + PATIENCE;
+    while world.identity(&a).await.own_endpoints.is_empty() {
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(10)).await;
+    }
+    let record = world.identity(&a).await;
+    assert_eq!(record.own_endpoints, [own.to_bytes()]);
+    assert_eq!(record.observed_endpoint, config.observed_endpoint);
+
+    // A reconnect brings no config: the port it had is taken for the one it has.
+    let (mut agent, _) = Agent::connect(&world, &a, agent.cut()).await;
+    agent.heartbeat().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_reports_is_a_write_a_second() {
+    let world = World::new().await;
+    let a = world.enroll().await;
+    let mut agent = Agent::joined(&world, &a, 1).await;
+    let before = world.live.read().head();
+    let began = Instant::now();
+    for port in 1..=500 {
+        let own = Endpoint::new(SocketAddr::from(([203, 0, 113, 9], port))).unwrap();
+        agent.report(&[own], 51820).await;
+    }
+    let last = Endpoint::new(SocketAddr::from(([203, 0, 113, 9], 500))).unwrap().to_bytes();
+    while world.identity(&a).await.own_endpoints != [last.clone()] {
+        assert!(began.elapsed() < PATIENCE);
+        sleep(Duration::from_millis(10)).await;
+    }
+    let writes = world.live.read().head().0 - before.0;
+    let seconds = began.elapsed().as_secs() + 2;
+    assert!(writes <= seconds, "{writes} writes in {seconds} s");
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_costs_nobody_and_converges() {
+    let world = World::new().await;
+    let (a, b) = (world.enroll().await, world.enroll().await);
+    let mut slow = Agent::joined(&world, &a, 1).await;
+    let mut quick = Agent::joined(&world, &b, 2).await;
+    // `slow` reads nothing: its windows fill up, and then nothing more is made for it.
+    let mut last = Revision::ZERO;
+    for port in 1..400 {
+        last = world.change(&b, port).await;
+        let began = Instant::now();
+        let batch = quick.batch_acked().await;
+        assert_eq!(batch.commit.revision, last.0);
+        assert!(began.elapsed() < Duration::from_secs(1), "delayed by another agent");
+    }
+    let mut batches = 0;
+    while slow.held.revision < last {
+        slow.batch_acked().await;
+        batches += 1;
+    }
+    assert_eq!(slow.held.entries, quick.held.entries);
+    assert!(batches <= 399);
+}
+
+#[tokio::test]
+async fn a_frozen_agent_is_closed_and_its_backlog_is_one_batch() {
+    let world = World::new().await;
+    let a = world.enroll().await;
+    // Two megabytes, which is far more than a stream's window.
+    world.crowd(6000).await;
+    let (mut frozen, _) = Agent::connect(&world, &a, Held::new(1)).await;
+    assert!(matches!(frozen.next().await, Message::Config(_)));
+    eventually(|| world.sessions.counts().stalled() == 1).await;
+    assert_eq!(world.sessions.online(), 0, "it holds nothing any more");
+    let made = world.service.encodes();
+    assert!(made < 40, "{made} pages were made for somebody who reads none");
+    assert_eq!(frozen.end().await.code(), tonic::Code::Unknown, "cut, and not ended in order");
+    // When it wakes, it converges.
+    let agent = Agent::joined(&world, &a, 1).await;
+    assert_eq!(agent.held.entries.len(), 6001);
+}
+
+pub(super) async fn eventually(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never came true");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Agent {
+    async fn report(&mut self, own: &[Endpoint], listen_port: u32) {
+        let report = sync::Report {
+            endpoints: own.iter().map(|e| e.to_bytes().into()).collect(),
+            listen_port,
+            data_plane: sync::DataPlane::Kernel.into(),
+        };
+        self.say(sync_request::Message::Report(report)).await;
+    }
+}
