@@ -238,7 +238,7 @@ fn a_prefix_that_two_peers_list_is_set_again_on_its_owner() {
         let (endpoint, keepalive) = (None, None);
         Op::SetPeer(SetPeer { key: key(index), create: false, prefixes, endpoint, keepalive })
     };
-    device.execute(&give(1, Prefixes::Add(vec!["10.90.0.1/32".parse().unwrap()])));
+    device.execute(&give(1, Prefixes::Replace(vec!["10.90.0.1/32".parse().unwrap()])));
     device.execute(&give(0, Prefixes::Keep));
     reach(&mut device, &mut desired, &mut memory, &[peer(1, 1, Some(1), None)]);
 }
