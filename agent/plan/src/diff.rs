@@ -55,7 +55,8 @@ pub fn diff(
     ops
 }
 
-/// The link's own operations: what adds before what takes away.
+/// The link's own operations. An address goes before another comes: Linux makes a second address of
+/// one subnet the first's secondary, and takes it away together with the first.
 fn device(desired: &Desired, observed: &Observed) -> Vec<Op> {
     let spec = &desired.device;
     let mut ops = Vec::new();
@@ -66,11 +67,11 @@ fn device(desired: &Desired, observed: &Observed) -> Vec<Op> {
         ops.push(Op::SetListenPort(spec.listen_port));
     }
     let wanted: BTreeSet<IpNet> = spec.addresses.iter().copied().collect();
+    ops.extend(observed.addresses.difference(&wanted).copied().map(Op::RemoveAddress));
     ops.extend(wanted.difference(&observed.addresses).copied().map(Op::AddAddress));
     if !observed.up {
         ops.push(Op::SetUp);
     }
-    ops.extend(observed.addresses.difference(&wanted).copied().map(Op::RemoveAddress));
     ops
 }
 

@@ -12,12 +12,12 @@ pub enum Op {
     SetMtu(u32),
     /// Listen on another UDP port.
     SetListenPort(u16),
+    /// Take an address from the link.
+    RemoveAddress(IpNet),
     /// Give the link an address.
     AddAddress(IpNet),
     /// Bring the link up.
     SetUp,
-    /// Take an address from the link.
-    RemoveAddress(IpNet),
     /// Make or change a peer.
     SetPeer(SetPeer),
     /// Remove a peer.
@@ -32,8 +32,8 @@ pub enum Op {
 pub struct SetPeer {
     /// Which.
     pub key: PublicKey,
-    /// It isn't there yet. If false and it is gone meanwhile, the operation must fail: an update
-    /// never brings back a peer that somebody removed.
+    /// It isn't there yet. If false and it is gone meanwhile, nothing happens, or the operation
+    /// fails: an update never brings back a peer that somebody removed.
     pub create: bool,
     /// What to do with its prefixes.
     pub prefixes: Prefixes,

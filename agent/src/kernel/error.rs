@@ -67,3 +67,14 @@ pub enum KernelError {
         source: io::Error,
     },
 }
+
+impl KernelError {
+    /// What the system refused while `doing` something to `interface`.
+    pub(crate) fn system(interface: &str, doing: &'static str, source: io::Error) -> Self {
+        let interface = interface.to_owned();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::NotPermitted { interface },
+            _ => Self::System { interface, doing, source },
+        }
+    }
+}

@@ -6,12 +6,20 @@
 
 mod error;
 pub mod fake;
+mod link;
+mod netlink;
+mod peer_message;
+mod userspace;
+mod wireguard;
 
 use std::str::FromStr;
 
 use async_trait::async_trait;
 pub use error::KernelError;
+use userspace::Userspace;
+use wattle_model::PrivateKey;
 use wattle_plan::{Observed, Op};
+use wireguard::KernelWireguard;
 
 /// A device that the plan's operations can be executed on.
 #[async_trait]
@@ -86,4 +94,27 @@ impl FromStr for DataPlaneChoice {
             other => Err(InvalidDataPlane(other.to_owned())),
         }
     }
+}
+
+/// Opens the data plane: adopts the kernel's link if it is there and has this key, makes it if not.
+/// `listen_port` 0 takes any port. The link has no address and isn't up until the plan says so.
+pub async fn open(
+    choice: DataPlaneChoice,
+    interface: &str,
+    private_key: &PrivateKey,
+    listen_port: u16,
+) -> Result<Box<dyn Kernel>, KernelError> {
+    if choice != DataPlaneChoice::Userspace {
+        match KernelWireguard::open(interface, private_key, listen_port).await {
+            Err(KernelError::NoWireGuard) if choice == DataPlaneChoice::Auto => {
+                tracing::warn!(
+                    interface,
+                    "the kernel has no WireGuard: packets are moved by the agent itself, slower, and \
+                     not while it restarts. Load the module (modprobe wireguard) to change that"
+                );
+            }
+            result => return Ok(Box::new(result?)),
+        }
+    }
+    Ok(Box::new(Userspace::open(interface, private_key, listen_port).await?))
 }

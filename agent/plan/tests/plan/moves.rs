@@ -300,8 +300,8 @@ fn the_link_is_brought_to_its_spec_and_then_left_alone() {
     assert_eq!(
         ops,
         [
-            Op::AddAddress("10.90.0.201/16".parse().unwrap()),
-            Op::RemoveAddress("10.90.0.200/16".parse().unwrap())
+            Op::RemoveAddress("10.90.0.200/16".parse().unwrap()),
+            Op::AddAddress("10.90.0.201/16".parse().unwrap())
         ]
     );
 }
