@@ -1,0 +1,175 @@
+//! The whole control plane, put together: settings in, a bound replica out, then run, then drain.
+//! It decides nothing that a part could decide itself. Tests run it on port 0.
+
+use std::{
+    fs::DirBuilder,
+    io::ErrorKind,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context as _;
+use tokio::task::spawn_blocking;
+use wattle_model::ReplicaId;
+use wattle_runtime::shutdown::Shutdown;
+
+use crate::{
+    advertise,
+    certificate::OwnCertificate,
+    cluster::{self, Cluster},
+    config::{Config, StoreChoice},
+    horizon,
+    listener::{Connections, Handler, LocalListener, TlsListener},
+    replica::Replica,
+    services,
+    store::{Store, embedded::Embedded, feed::Feed},
+};
+
+/// How long the tasks behind the calls have to end, once no call is left.
+const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
+
+/// A replica that has read its store and bound its sockets, and accepts nobody yet.
+pub struct Bound {
+    replica: Arc<Replica>,
+    address: SocketAddr,
+    admin_socket: PathBuf,
+    operator_file: PathBuf,
+    grace: Duration,
+    tls: TlsListener,
+    local: LocalListener,
+    handler: Handler,
+    connections: Connections,
+    health: services::Health,
+    /// Calls, and what ends with the first beat.
+    serving: Shutdown,
+    /// What calls rely on: it ends after them.
+    background: Shutdown,
+}
+
+/// Builds a replica; with a new data directory, a new control plane.
+pub async fn build(config: Config) -> anyhow::Result<Bound> {
+    make_data_dir(&config.data_dir)?;
+    let store = open_store(&config).await?;
+    let cluster = cluster::open(store.as_ref(), &config.data_dir, SystemTime::now()).await?;
+    let (serving, background) = (Shutdown::new(), Shutdown::new());
+
+    let (feed, live) = Feed::new(store.clone());
+    background.spawn("feed", feed.run(background.token()));
+    background.spawn("horizon", horizon::keep(store.clone(), background.token()));
+    // Whoever hasn't listed everything serves nobody.
+    live.ready().await;
+
+    let Cluster { epoch, trust_domain, ca, roots } = cluster;
+    let (id, ca) = (ReplicaId::new(rand::random()), Arc::new(ca));
+    let lifetime = config.certificate_lifetime;
+    let certificate = OwnCertificate::issue(ca.clone(), trust_domain.clone(), id, lifetime)?;
+    let tls = wattle_certs::server_config(certificate.presented(), &roots)?;
+    background.spawn("certificate", certificate.keep(background.token()));
+    let tls = TlsListener::bind(config.listen, tls).await.with_context(|| {
+        format!("listening on {}: choose another address with --listen", config.listen)
+    })?;
+    let address = tls.address()?;
+    let local = LocalListener::bind(&config.admin_socket)
+        .with_context(|| format!("listening on {}", config.admin_socket.display()))?;
+
+    let replica = Arc::new(Replica {
+        id,
+        store,
+        live,
+        ca,
+        trust_domain,
+        epoch,
+        roots,
+        advertised: advertise::addresses(&config.advertise, address),
+        certificate_lifetime: lifetime,
+        started: SystemTime::now(),
+    });
+    let (handler, health) = services::build(&replica, &serving, config.drain_grace)?;
+    Ok(Bound {
+        replica,
+        address,
+        admin_socket: config.admin_socket,
+        operator_file: config.data_dir.join("operator.json"),
+        grace: config.drain_grace,
+        tls,
+        local,
+        handler,
+        connections: Connections::new(serving.token()),
+        health,
+        serving,
+        background,
+    })
+}
+
+impl Bound {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its local socket.
+    pub fn admin_socket(&self) -> &Path {
+        &self.admin_socket
+    }
+
+    /// What its services share.
+    pub const fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// One line for whoever started it: where it listens and what to do next.
+    pub fn greeting(&self) -> String {
+        format!(
+            "wattle-controlplane listens on {}, agents reach it at {}; make the first token with: wattle --context {} token create",
+            self.address,
+            self.replica.advertised.join(", "),
+            self.operator_file.display(),
+        )
+    }
+
+    /// Serves until `shutdown` is asked for, then drains.
+    pub async fn run(self, shutdown: &Shutdown) {
+        self.tls.serve(&self.connections, self.handler.clone());
+        self.local.serve(&self.connections, self.handler);
+        self.health.serving().await;
+        tracing::info!(address = %self.address, replica = %self.replica.id, "serving");
+        tokio::select! {
+            () = shutdown.requested() => {}
+            // One of our own tasks broke.
+            () = self.serving.requested() => {}
+            () = self.background.requested() => {}
+        }
+        tracing::info!(grace = ?self.grace, "draining");
+        self.health.not_serving().await;
+        self.serving.begin();
+        let (cut, drained) =
+            tokio::join!(self.connections.drain(self.grace), self.serving.drain(self.grace));
+        tracing::info!(cut, tasks = ?drained, "drained");
+        self.background.drain(BACKGROUND_GRACE).await;
+    }
+}
+
+/// The data directory holds the CA's key: it is its owner's alone.
+fn make_data_dir(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        let advice = match error.kind() {
+            ErrorKind::PermissionDenied => ": run as root, or choose another with --data-dir",
+            _ => "",
+        };
+        anyhow::Error::new(error)
+            .context(format!("making the data directory {}{advice}", path.display()))
+    })
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    match config.store {
+        StoreChoice::Embedded => {
+            let path = config.data_dir.join("store.redb");
+            let store = spawn_blocking(move || Embedded::open(&path)).await;
+            Ok(Arc::new(store.context("opening the store")??))
+        }
+    }
+}
