@@ -39,6 +39,19 @@ impl Netns {
         output.expect("ip and ping run: apt-get install iproute2 iputils-ping").status.success()
     }
 
+    /// How many of `count` packets, one every 10 ms, are not answered.
+    #[allow(dead_code, reason = "used by the kernel's tests alone")]
+    pub(crate) fn lost(&self, address: &str, count: u32) -> u32 {
+        let arguments = format!("netns exec {} ping -n -i 0.01 -c {count} -W 3 {address}", self.0);
+        let output = Command::new("ip").args(arguments.split(' ')).output().expect("ping runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let received = text
+            .split(", ")
+            .find_map(|part| part.strip_suffix(" received")?.parse::<u32>().ok())
+            .unwrap_or_else(|| panic!("ping counts what it received: {text}"));
+        count - received
+    }
+
     /// Moves the calling thread, and every thread it starts from now on, inside.
     pub(crate) fn enter(&self) {
         let file = File::open(format!("/run/netns/{}", self.0)).expect("the namespace is there");

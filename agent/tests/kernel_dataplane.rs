@@ -1,0 +1,111 @@
+//! The kernel's WireGuard, for real. Needs root and a kernel that has it: `integration/kernel-tests.sh`
+//! boots one. Not among the tests that `cargo test` runs unasked.
+
+mod dataplane;
+
+use dataplane::{
+    netns::{Lan, Netns},
+    node::{Node, Plane, private_key, public_key, spec},
+    scenes,
+};
+use wattle_agent::kernel::{DataPlaneChoice::Kernel, KernelError};
+
+#[test]
+fn two_nodes_exchange_packets() {
+    scenes::two_nodes_exchange_packets(Kernel);
+}
+
+#[test]
+fn addresses_move_and_none_is_stolen_back() {
+    scenes::addresses_move_and_none_is_stolen_back(Kernel);
+}
+
+#[test]
+fn a_new_node_takes_over_a_deleted_ones_addresses() {
+    scenes::a_new_node_takes_over_a_deleted_ones_addresses(Kernel);
+}
+
+#[test]
+fn an_update_resurrects_nobody() {
+    scenes::an_update_resurrects_nobody(Kernel);
+}
+
+#[test]
+fn a_thousand_peers_and_a_large_one() {
+    scenes::a_thousand_peers_and_a_large_one(Kernel);
+}
+
+#[test]
+fn removal_leaves_nothing() {
+    scenes::removal_leaves_nothing(Kernel);
+}
+
+#[test]
+fn a_link_taken_away_comes_back() {
+    scenes::a_link_taken_away_comes_back(Kernel);
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    scenes::a_port_in_use_is_refused(Kernel);
+}
+
+#[test]
+fn somebody_elses_link_is_refused() {
+    scenes::somebody_elses_link_is_refused(Kernel);
+}
+
+/// While no agent runs, packets pass; the next one finds everything right and does nothing.
+#[test]
+fn a_restarted_agent_adopts_what_is_there() {
+    let lan = Lan::new(2);
+    let all = [spec(1, 1), spec(2, 2)];
+    for (host, index) in lan.hosts.iter().zip(1..) {
+        Node::open(host, Kernel, index).reach(&all);
+    }
+    let index = lan.hosts[0].ip("link show wattle0");
+    assert!(lan.hosts[0].pings("10.90.0.2") && lan.hosts[1].pings("fd5a:90::1"));
+    let mut again = Node::open(&lan.hosts[0], Kernel, 1);
+    assert_eq!(again.reach(&all), [], "nothing to do");
+    let peer = &again.plane.observe().peers[&public_key(2)];
+    assert!(peer.last_handshake.is_some(), "the session was kept: {peer:?}");
+    assert_eq!(lan.hosts[0].ip("link show wattle0"), index, "it is the same link");
+}
+
+/// A WireGuard link with another key is another's, and stays as it is.
+#[test]
+fn a_link_with_another_key_is_refused() {
+    let host = Netns::new();
+    drop(Plane::open(&host, Kernel, &private_key(1)).map_err(|error| panic!("{error}")));
+    let Err(error) = Plane::open(&host, Kernel, &private_key(2)) else { panic!("taken over") };
+    assert!(matches!(error, KernelError::NotOurs { .. }), "{error}");
+    assert!(error.to_string().contains("another private key"), "{error}");
+    Plane::open(&host, Kernel, &private_key(1)).map_err(|error| panic!("{error}")).ok();
+}
+
+/// A link whose making was cut short before it had a key is taken for ours.
+#[test]
+fn a_link_without_a_key_is_finished() {
+    let lan = Lan::new(1);
+    lan.hosts[0].ip("link add wattle0 type wireguard");
+    Node::open(&lan.hosts[0], Kernel, 1).reach(&[spec(1, 1), spec(2, 2)]);
+}
+
+/// Changes of some peers leave the sessions of the others alone.
+#[test]
+fn a_change_of_one_peer_costs_the_others_nothing() {
+    let lan = Lan::new(2);
+    let all = [spec(1, 1), spec(2, 2)];
+    let mut nodes: Vec<Node> =
+        lan.hosts.iter().zip(1..).map(|(host, index)| Node::open(host, Kernel, index)).collect();
+    nodes.iter_mut().for_each(|node| drop(node.reach(&all)));
+    assert!(lan.hosts[0].pings("10.90.0.2"));
+    let stream = std::thread::scope(|scope| {
+        let pings = scope.spawn(|| lan.hosts[0].lost("10.90.0.2", 200));
+        for host in 3..40 {
+            nodes[0].reach(&[spec(1, 1), spec(2, 2), spec(3, host)]);
+        }
+        pings.join().expect("ping ends")
+    });
+    assert_eq!(stream, 0, "packets lost");
+}
