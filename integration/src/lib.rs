@@ -1,1 +1,16 @@
-//! wattle-integration
+//! The harness of the end-to-end tests and the demo: hosts in network namespaces, the product's
+//! real binaries in them, and pings between them.
+//!
+//! Everything it makes carries this process's id in its name and is removed when its guard drops.
+
+mod cluster;
+mod host;
+mod interrupt;
+mod ping;
+mod process;
+
+pub use cluster::{Agent, Cluster, ControlPlane, Settings};
+pub use host::{Host, Underlay};
+pub use interrupt::{catch_interrupts, wait_until};
+pub use ping::{Flow, Lost, ping};
+pub use process::{Process, binary, run};

@@ -1,0 +1,74 @@
+# Wattle. `make demo` shows the product, `make test` proves it; both install what they miss.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check unit e2e test-kernel generate install uninstall advisories soak clean
+
+PREFIX ?= /usr/local
+UNITDIR ?= /etc/systemd/system
+TOOLS := $(CURDIR)/target/tools
+export PATH := $(TOOLS)/bin:$(PATH)
+export CARGO_TERM_COLOR ?= always
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build all binaries for tests and the demo
+	@scripts/tools.sh build
+	cargo build --locked --workspace --bins
+
+demo: ## Three machines, a fourth one joins, one is deleted: the product in a minute
+	@scripts/tools.sh build demo
+	@cargo build --locked --workspace --bins
+	@target/debug/wattle-demo
+
+test: check unit e2e test-kernel ## Everything that CI runs
+
+check: ## Format, lints, docs, protocol, licences
+	@scripts/tools.sh build check
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	scripts/pure-crates.sh
+	cd proto && buf lint && buf format --diff --exit-code
+	cargo deny --locked check bans licenses sources
+
+unit: ## Tests of each crate
+	@scripts/tools.sh build unit
+	cargo test --locked --workspace --exclude wattle-integration
+
+e2e: build ## Real processes and encrypted packets between network namespaces
+	@scripts/tools.sh demo
+	cargo test --locked -p wattle-integration
+
+test-kernel: build ## The same on the kernel's own WireGuard, in an emulated machine where this one has none
+	@scripts/tools.sh demo kernel
+	scripts/test-kernel.sh
+
+soak: build ## Long runs of the random tests
+	@scripts/tools.sh build demo
+	scripts/soak.sh
+
+generate: ## Write the protocol's Rust bindings anew
+	WATTLE_GENERATE=1 cargo test --locked -p wattle-proto --test generated
+
+advisories: ## Known vulnerabilities in dependencies (needs the RustSec database)
+	@scripts/tools.sh build check
+	cargo deny --locked check advisories
+
+install: ## Release binaries and systemd units (PREFIX, UNITDIR)
+	@scripts/tools.sh build
+	cargo build --locked --release -p wattle-controlplane -p wattle-agent -p wattle-cli
+	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/wattle target/release/wattle-agent target/release/wattle-controlplane
+	install -d $(DESTDIR)$(UNITDIR)
+	for unit in dist/systemd/*.service; do \
+		sed 's|@BIN@|$(PREFIX)/bin|' $$unit > $(DESTDIR)$(UNITDIR)/$$(basename $$unit); \
+	done
+	@echo 'Installed. Next: systemctl daemon-reload && systemctl enable --now wattle-controlplane'
+
+uninstall: ## Remove what `make install` put there; state under /var/lib/wattle stays
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,wattle wattle-agent wattle-controlplane)
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,wattle-controlplane.service wattle-agent.service)
+
+clean: ## Remove everything that was built
+	cargo clean

@@ -1,0 +1,53 @@
+//! What the demo prints, and `target/demo.json`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the demo talks to a person")]
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Result;
+use serde::Serialize;
+
+/// What the demo measured.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Figures {
+    /// Pairs of machines, in each direction and address family.
+    pub(crate) pairs: usize,
+    /// Of those: how many pings were answered.
+    pub(crate) pairs_ok: usize,
+    /// From starting `wattle-agent` on the fourth machine to its first answered ping.
+    pub(crate) join_to_first_ping_ms: f64,
+    /// From the commit of the fourth machine's enrolment to each agent's ack.
+    pub(crate) commit_to_applied_ms: BTreeMap<String, f64>,
+    /// From the delete command's start to the peer being gone from every device.
+    pub(crate) delete_to_gone_ms: f64,
+}
+
+impl Figures {
+    /// Writes them for machines.
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")?;
+        Ok(())
+    }
+}
+
+/// Begins a chapter.
+pub(crate) fn chapter(text: &str) {
+    println!("\n\x1b[1m{text}\x1b[0m");
+}
+
+/// Says something that happened.
+pub(crate) fn line(text: &str) {
+    println!("  {text}");
+}
+
+/// Shows a command and what it printed, as a person would see it.
+pub(crate) fn session(command: &str, output: &str) {
+    println!("  $ {command}");
+    for line in output.trim_end().lines() {
+        println!("  {line}");
+    }
+}
+
+/// Says what went wrong.
+pub(crate) fn failed(error: &anyhow::Error) {
+    eprintln!("\ndemo failed: {error:#}");
+}

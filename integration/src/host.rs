@@ -1,0 +1,119 @@
+//! Hosts: network namespaces, joined by a bridge in a namespace of its own. Nothing outside of them
+//! is touched, and nothing inside can reach the machine's own network.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context, Result};
+
+use crate::run;
+
+static UNDERLAYS: AtomicU32 = AtomicU32::new(0);
+
+/// The network between the hosts: what the mesh's packets travel on.
+#[derive(Debug)]
+pub struct Underlay {
+    switch: Namespace,
+    prefix: String,
+}
+
+impl Underlay {
+    /// Makes an empty one. Needs root.
+    pub fn new() -> Result<Self> {
+        let count = UNDERLAYS.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("wt{}-{count}", std::process::id());
+        let switch = Namespace::new(format!("{prefix}-switch"))
+            .context("network namespaces need root and iproute2")?;
+        switch.ip("link add br0 type bridge")?;
+        switch.ip("link set br0 up")?;
+        Ok(Self { switch, prefix })
+    }
+
+    /// Adds a host with the addresses 192.168.77.`number` and fd77::`number`.
+    pub fn host(&self, name: &str, number: u8) -> Result<Host> {
+        let namespace = Namespace::new(format!("{}-{name}", self.prefix))?;
+        let port = format!("p-{name}");
+        self.switch
+            .ip(&format!("link add {port} type veth peer name eth0 netns {}", namespace.name))?;
+        self.switch.ip(&format!("link set {port} master br0 up"))?;
+        let host = Host {
+            name: name.to_owned(),
+            namespace,
+            ipv4: Ipv4Addr::new(192, 168, 77, number),
+            ipv6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()),
+        };
+        host.ip("link set lo up")?;
+        host.ip(&format!("addr add {}/24 dev eth0", host.ipv4))?;
+        host.ip(&format!("addr add {}/64 dev eth0 nodad", host.ipv6))?;
+        host.ip("link set eth0 up")?;
+        Ok(host)
+    }
+
+    /// Cuts a host off, or connects it again.
+    pub fn plug(&self, host: &Host, connected: bool) -> Result<()> {
+        let state = if connected { "up" } else { "down" };
+        self.switch.ip(&format!("link set p-{} {state}", host.name))
+    }
+}
+
+/// A machine of the test.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    namespace: Namespace,
+    /// Its underlay address.
+    pub ipv4: Ipv4Addr,
+    /// Its underlay address.
+    pub ipv6: Ipv6Addr,
+}
+
+impl Host {
+    /// What the test calls it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A command that will run on it.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace.name]).arg(program);
+        command
+    }
+
+    /// Runs `ip` on it.
+    pub fn ip(&self, arguments: &str) -> Result<()> {
+        self.namespace.ip(arguments)
+    }
+
+    /// Whether a link of this name exists.
+    pub fn has_link(&self, link: &str) -> bool {
+        self.ip(&format!("link show {link}")).is_ok()
+    }
+}
+
+#[derive(Debug)]
+struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn new(name: String) -> Result<Self> {
+        run(Command::new("ip").args(["netns", "add", &name]))?;
+        Ok(Self { name })
+    }
+
+    fn ip(&self, arguments: &str) -> Result<()> {
+        let arguments = arguments.split_whitespace();
+        run(Command::new("ip").args(["-n", &self.name]).args(arguments)).map(|_| ())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        // Nothing can be done about an error here; the next run uses other names.
+        let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
+    }
+}

@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Installs what a target needs and the machine lacks, saying what. Usage: tools.sh build|demo|check|kernel…
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools=$PWD/target/tools
+buf_version=1.75.0
+cargo_deny_version=0.20.2
+virtme_version=1.42
+packages=()
+
+want() { # command, Debian package
+    command -v "$1" >/dev/null || packages+=("$2")
+}
+
+say() {
+    echo "installing: $*"
+}
+
+install_packages() {
+    [ ${#packages[@]} -eq 0 ] && return
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+        echo "please install: ${packages[*]} (as root on Debian: apt-get install ${packages[*]})" >&2
+        exit 1
+    fi
+    say "${packages[@]}"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends \
+        "${packages[@]}" >/dev/null
+}
+
+install_buf() {
+    [ -x "$tools/bin/buf" ] && return
+    say "buf $buf_version (npm)"
+    npm install --silent --no-fund --no-audit --prefix "$tools/npm" "@bufbuild/buf@$buf_version"
+    mkdir -p "$tools/bin"
+    ln -sf ../npm/node_modules/.bin/buf "$tools/bin/buf"
+}
+
+install_cargo_deny() {
+    command -v cargo-deny >/dev/null && return
+    say "cargo-deny $cargo_deny_version (about a minute)"
+    # Built for a quick build, not a quick run: it runs for a second.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off \
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
+        cargo install --quiet --locked --root "$tools" "cargo-deny@$cargo_deny_version"
+}
+
+install_virtme() {
+    [ -x "$tools/virtme/bin/vng" ] && return
+    say "virtme-ng $virtme_version (pip)"
+    python3 -m venv "$tools/virtme"
+    "$tools/virtme/bin/pip" install --quiet "virtme-ng==$virtme_version"
+    mkdir -p "$tools/bin"
+    ln -sf ../virtme/bin/vng "$tools/bin/vng"
+}
+
+export PATH=$tools/bin:$PATH
+for need in "$@"; do
+    case $need in
+    build)
+        want cc build-essential
+        command -v cargo >/dev/null || {
+            echo "please install Rust: https://rustup.rs" >&2
+            exit 1
+        }
+        ;;
+    demo)
+        want ip iproute2
+        want ping iputils-ping
+        ;;
+    unit)
+        want ip iproute2
+        want ping iputils-ping
+        want wg wireguard-tools
+        ;;
+    check)
+        want npm npm
+        ;;
+    kernel)
+        want wg wireguard-tools
+        scripts/kernel-has-wireguard.sh || {
+            want qemu-system-x86_64 qemu-system-x86
+            want python3 python3-venv
+            compgen -G '/boot/vmlinuz-*' >/dev/null || packages+=(linux-image-amd64)
+        }
+        ;;
+    *)
+        echo "tools.sh: no such need: $need" >&2
+        exit 2
+        ;;
+    esac
+done
+install_packages
+for need in "$@"; do
+    case $need in
+    check)
+        install_buf
+        install_cargo_deny
+        ;;
+    kernel) scripts/kernel-has-wireguard.sh || install_virtme ;;
+    esac
+done
