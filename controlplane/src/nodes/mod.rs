@@ -1,7 +1,193 @@
 //! Nodes: the only writer of node, peer, identity and claim keys, and of a token's uses.
+//!
+//! Enrolments go through one task ([`enroller`]), which groups them; changes of a node that exists
+//! are planned on what was read ([`change`]) and repeated where the store changed meanwhile. An
+//! entry's bytes are made here and nowhere else.
 
+mod addresses;
+mod change;
+mod claims;
+mod enroller;
+mod group;
+mod prepare;
 mod record;
 mod refused;
+mod token;
 
-pub use record::NodeRecord;
-pub(crate) use refused::{removed, store_failed};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+use tonic::Status;
+use wattle_model::{Endpoint, Fingerprint, NetworkName, NodeId, NodeName, Revision};
+use wattle_runtime::{backoff::Backoff, shutdown::Shutdown};
+
+pub(crate) use self::refused::{removed, store_failed};
+pub use self::{
+    addresses::Ranges,
+    change::LoadedNode,
+    enroller::Validated,
+    prepare::{Enrolled, Enrolment},
+    record::NodeRecord,
+    refused::Refused,
+};
+
+use self::enroller::{Answer, Enroller, Job};
+use crate::store::{Outcome, Store, StoreError, Transaction, keys};
+
+/// Enrolments that wait for the task. Where it is full, machines are told to come again.
+const QUEUE: usize = 4096;
+/// Times that a change is planned anew because the store changed under it.
+const ATTEMPTS: usize = 10;
+
+/// The nodes of all networks. Cheap to clone.
+#[derive(Clone)]
+pub struct Nodes {
+    store: Arc<dyn Store>,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Why a change of a node isn't done.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The node is deleted, or never was.
+    #[error("no such node")]
+    Gone,
+    /// The store changed under every attempt.
+    #[error("too much is changing: try again")]
+    Contended,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<ChangeError> for Status {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Gone => removed(),
+            ChangeError::Contended => Self::unavailable(error.to_string()),
+            ChangeError::Store(error) => store_failed(error),
+        }
+    }
+}
+
+/// A node's identity by its certificate key.
+#[derive(Debug, Clone)]
+pub enum KeyHolder {
+    /// A live node.
+    Live(NodeId, Box<NodeRecord>),
+    /// A node that was deleted.
+    Deleted,
+    /// Nobody.
+    Unknown,
+}
+
+impl Nodes {
+    /// The nodes in `store`. Their enrolments run as a task of `shutdown`.
+    pub fn new(store: Arc<dyn Store>, shutdown: &Shutdown) -> Self {
+        let (jobs, receiver) = mpsc::channel(QUEUE);
+        let enroller = Enroller::new(store.clone(), receiver);
+        shutdown.spawn("enrolments", enroller.run(shutdown.token()));
+        Self { store, jobs }
+    }
+
+    /// Makes a machine a node, or finds the node that the same request made before.
+    pub async fn enroll(&self, wish: Enrolment) -> Result<Enrolled, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(wish, Answer::Enrol(answer))?;
+        answered.await.map_err(|_| Refused::Busy)?
+    }
+
+    /// Checks everything that [`Nodes::enroll`] would, and changes nothing.
+    pub async fn validate(&self, wish: Enrolment) -> Result<Validated, Refused> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(wish, Answer::Validate(answer))?;
+        answered.await.map_err(|_| Refused::Busy)?
+    }
+
+    fn ask(&self, wish: Enrolment, answer: Answer) -> Result<(), Refused> {
+        self.jobs.try_send(Job { wish, answer }).map_err(|_| Refused::Busy)
+    }
+
+    /// A live node.
+    pub async fn load(&self, node: NodeId) -> Result<Option<LoadedNode>, StoreError> {
+        LoadedNode::read(&*self.store, node).await
+    }
+
+    /// The live node with this id in hex, or else with this name.
+    pub async fn find(
+        &self,
+        network: &NetworkName,
+        text: &str,
+    ) -> Result<Option<NodeId>, StoreError> {
+        if let Ok(node) = text.parse::<NodeId>() {
+            let live = self.load(node).await?;
+            if live.is_some_and(|node| node.record.network == *network) {
+                return Ok(Some(node));
+            }
+        }
+        let Ok(name) = text.parse::<NodeName>() else { return Ok(None) };
+        let claim = prepare::claim(&*self.store, &keys::name(network, &name)).await?;
+        Ok(claim.map(|(claim, _)| claim.node))
+    }
+
+    /// Whose certificate key this is.
+    pub async fn by_fingerprint(&self, key: Fingerprint) -> Result<KeyHolder, StoreError> {
+        let claim = prepare::claim(&*self.store, &keys::fingerprint(key)).await?;
+        let Some((claim, _)) = claim else { return Ok(KeyHolder::Unknown) };
+        Ok(match self.load(claim.node).await? {
+            Some(loaded) => KeyHolder::Live(claim.node, Box::new(loaded.record)),
+            None => KeyHolder::Deleted,
+        })
+    }
+
+    /// Says where a node may be reached. `None` where nothing changed.
+    pub async fn set_endpoints(
+        &self,
+        node: NodeId,
+        own: &[Endpoint],
+        observed: Option<Endpoint>,
+    ) -> Result<Option<Revision>, ChangeError> {
+        self.change(node, |loaded| loaded.plan_endpoints(own, observed)).await
+    }
+
+    /// Deletes a node.
+    pub async fn delete(&self, node: NodeId) -> Result<Revision, ChangeError> {
+        let plan = |loaded: &LoadedNode| Some(loaded.plan_delete(SystemTime::now()));
+        self.change(node, plan).await?.ok_or(ChangeError::Gone)
+    }
+
+    /// Plans on what is read and commits, again where the store changed in between.
+    async fn change(
+        &self,
+        node: NodeId,
+        plan: impl Fn(&LoadedNode) -> Option<Transaction>,
+    ) -> Result<Option<Revision>, ChangeError> {
+        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
+        for _ in 0..ATTEMPTS {
+            let loaded = self.load(node).await?.ok_or(ChangeError::Gone)?;
+            let Some(transaction) = plan(&loaded) else { return Ok(None) };
+            if let Outcome::Committed(revision) = self.store.commit(transaction).await? {
+                return Ok(Some(revision));
+            }
+            sleep(backoff.next()).await;
+        }
+        Err(ChangeError::Contended)
+    }
+}
+
+/// Where a node may be reached by what the control plane saw of it: the address of its connection,
+/// with the port that its WireGuard listens on. Loopback is nobody's address.
+pub fn observed_endpoint(connection: IpAddr, listen_port: u16) -> Option<Endpoint> {
+    let ip = connection.to_canonical();
+    if ip.is_loopback() {
+        return None;
+    }
+    Endpoint::new(SocketAddr::new(ip, listen_port)).ok()
+}

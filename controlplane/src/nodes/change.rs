@@ -1,0 +1,97 @@
+//! Changes of a node that exists: planned here as one transaction, which compares everything that
+//! was read.
+
+use std::time::SystemTime;
+
+use wattle_model::{Endpoint, History, Labels, NodeId, Revision};
+use wattle_proto::record::{NodeBody, decode_history, encode_changed};
+
+use super::record::{Claim, NodeRecord};
+use crate::store::{Store, StoreError, Stored, Transaction, keys};
+
+/// A live node, as it was read.
+#[derive(Debug, Clone)]
+pub struct LoadedNode {
+    /// Its id.
+    pub node: NodeId,
+    /// Who and where it is.
+    pub record: NodeRecord,
+    /// Its labels, and when it was made.
+    pub body: NodeBody,
+    identity: Stored,
+    life: Stored,
+    history: History<NodeBody>,
+}
+
+impl LoadedNode {
+    /// Reads a node; `None` where there is none, or it is deleted.
+    pub(super) async fn read(store: &dyn Store, node: NodeId) -> Result<Option<Self>, StoreError> {
+        let Some(identity) = store.get(&keys::identity(node)).await? else { return Ok(None) };
+        let corrupt = |error| StoreError::Corrupt(format!("node {node}: {error}"));
+        let record = NodeRecord::decode(&identity.value).map_err(corrupt)?;
+        if record.deleted_at.is_some() {
+            return Ok(None);
+        }
+        let life = store.get(&keys::node(&record.network, node)).await?;
+        let Some(life) = life else { return Ok(None) };
+        let history: History<NodeBody> =
+            decode_history(&life.value, life.modified).map_err(corrupt)?;
+        let Some(body) = history.present().body.clone() else { return Ok(None) };
+        Ok(Some(Self { node, record, body, identity, life, history }))
+    }
+
+    /// The revision of its last change.
+    pub fn revision(&self) -> Revision {
+        self.identity.modified.max(self.life.modified)
+    }
+
+    /// Its end. The history says so to resumes, the peer key and the name go, and keys and
+    /// addresses rest: nobody may take them while somebody may still believe they are this node's.
+    pub fn plan_delete(&self, now: SystemTime) -> Transaction {
+        let (network, record) = (&self.record.network, &self.record);
+        let deleted = NodeRecord { deleted_at: Some(now), ..record.clone() };
+        let released = Claim::released(self.node, now);
+        // Everything else of a node is written only together with its identity, so that the two
+        // compares here guard all of it.
+        let transaction = Transaction::default()
+            .replace(&self.identity, deleted.encode())
+            .replace(&self.life, encode_changed(self.history.clone(), None))
+            .delete(keys::peer(network, self.node))
+            .delete(keys::name(network, &record.name))
+            .put(keys::wireguard_key(record.public_key), released.clone())
+            .put(keys::fingerprint(record.fingerprint), released.clone());
+        record.addresses().fold(transaction, |transaction, address| {
+            transaction.put(keys::address(network, address), released.clone())
+        })
+    }
+
+    /// Gives it these labels and no others.
+    pub fn plan_label(&self, labels: Labels) -> Transaction {
+        let body = NodeBody { labels, ..self.body.clone() };
+        Transaction::default()
+            .unchanged(&self.identity)
+            .replace(&self.life, encode_changed(self.history.clone(), Some(body)))
+    }
+
+    /// Says where it may be reached; `None` where that is what the store says already. The entry is
+    /// put only if its bytes change.
+    pub(super) fn plan_endpoints(
+        &self,
+        own: &[Endpoint],
+        observed: Option<Endpoint>,
+    ) -> Option<Transaction> {
+        let mut record = self.record.clone();
+        record.own_endpoints = own.to_vec();
+        record.observed_endpoint = observed;
+        if record == self.record {
+            return None;
+        }
+        let transaction = Transaction::default().replace(&self.identity, record.encode());
+        let entry = record.entry(self.node);
+        Some(if entry == self.record.entry(self.node) {
+            transaction
+        } else {
+            transaction.put(keys::peer(&record.network, self.node), entry)
+        })
+    }
+}
