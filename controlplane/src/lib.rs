@@ -1,6 +1,7 @@
 //! The control plane.
 
 pub mod access;
+pub mod admin;
 pub mod advertise;
 pub mod app;
 pub mod certificate;

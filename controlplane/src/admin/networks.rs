@@ -1,0 +1,241 @@
+//! Networks: what may be one, and what may change while nodes live in it.
+//!
+//! Two rules span keys that one transaction can't compare: ranges of two networks never overlap,
+//! and a network that is deleted or moved has no node. Every change of ranges therefore writes
+//! `keys::ranges`, and whatever adds a node or a token to a network writes its `keys::occupancy`;
+//! both are compared with what was read before the check.
+
+use std::time::SystemTime;
+
+use prost::Message as _;
+use tonic::Status;
+use wattle_model::{History, Mode, NetworkName, Revision};
+use wattle_proto::{
+    admin,
+    record::{self, NetworkBody},
+    store::JoinToken,
+};
+use wattle_runtime::clock;
+
+use super::{
+    convert::{self, parse},
+    error,
+    mutation::Planned,
+    page::PageRequest,
+    range::Ranges,
+    records,
+};
+use crate::{
+    nodes::store_failed,
+    store::{Store, Stored, Transaction, keys},
+};
+
+/// Join tokens that are revoked together with their network, at most: one transaction holds them.
+const MAX_REVOKED: usize = 100;
+
+/// A network that lives, as it was read.
+pub(super) struct Found {
+    pub(super) name: NetworkName,
+    pub(super) stored: Stored,
+    pub(super) history: History<NetworkBody>,
+    pub(super) body: NetworkBody,
+}
+
+impl Found {
+    fn since(&self) -> Revision {
+        self.history.present().from
+    }
+}
+
+/// Reads a network; NOT_FOUND where there is none.
+pub(super) async fn find(store: &dyn Store, field: &str, name: &str) -> Result<Found, Status> {
+    let name: NetworkName = parse(field, name)?;
+    let stored = store.get(&keys::network(&name)).await.map_err(store_failed)?;
+    let none = || Status::not_found(format!("{field}: there is no network {name}"));
+    let stored = stored.ok_or_else(none)?;
+    let (_, history) = records::network(&stored)?;
+    let body = history.present().body.clone().ok_or_else(none)?;
+    Ok(Found { name, stored, history, body })
+}
+
+/// One network.
+pub(super) async fn get(
+    store: &dyn Store,
+    request: &admin::GetNetworkRequest,
+) -> Result<admin::GetNetworkResponse, Status> {
+    let found = find(store, "name", &request.name).await?;
+    let network = convert::network(&found.name, &found.body, found.since());
+    Ok(admin::GetNetworkResponse { network: Some(network) })
+}
+
+/// A page of networks.
+pub(super) async fn list(
+    store: &dyn Store,
+    request: &admin::ListNetworksRequest,
+) -> Result<admin::ListNetworksResponse, Status> {
+    let page = PageRequest::new(keys::networks(), request.page_size, &request.page_token)?;
+    let (networks, next_page_token) = page
+        .read(store, |stored| {
+            let (name, history) = records::network(stored)?;
+            let present = history.present();
+            Ok(present.body.as_ref().map(|body| convert::network(&name, body, present.from)))
+        })
+        .await?;
+    Ok(admin::ListNetworksResponse { networks, next_page_token })
+}
+
+/// A new network, or a deleted one made anew.
+pub(super) async fn plan_create(
+    store: &dyn Store,
+    request: &admin::CreateNetworkRequest,
+    now: SystemTime,
+) -> Result<Planned<admin::CreateNetworkResponse>, Status> {
+    let name: NetworkName = parse("name", &request.name)?;
+    let ranges = match (request.ipv4_range.as_str(), request.ipv6_range.as_str()) {
+        ("", "") => Ranges::random(),
+        (ipv4, ipv6) => Ranges::parse(ipv4, ipv6)?,
+    };
+    let body = NetworkBody {
+        created_at_millis: clock::unix_millis(now),
+        ipv4_range: ranges.ipv4_text(),
+        ipv6_range: ranges.ipv6_text(),
+        mode: convert::mode(request.mode)?.unwrap_or_default(),
+    };
+    let key = keys::network(&name);
+    let transaction = match store.get(&key).await.map_err(store_failed)? {
+        None => Transaction::default().create(key, record::encode_first(&body)),
+        Some(stored) => {
+            let (_, history) = records::network(&stored)?;
+            if history.present().body.is_some() {
+                return Err(Status::already_exists(format!(
+                    "name: there is a network {name} already: choose another name"
+                )));
+            }
+            let anew = record::encode_changed(history, Some(body.clone()));
+            Transaction::default().replace(&stored, anew)
+        }
+    };
+    let transaction = transaction.and(claim_ranges(store, &name, ranges).await?);
+    let network = convert::network(&name, &body, Revision::ZERO);
+    let answer = admin::CreateNetworkResponse { network: Some(network), revision: 0 };
+    Ok(Planned { transaction, answer })
+}
+
+/// Another mode, or other ranges while no node lives in it.
+pub(super) async fn plan_update(
+    store: &dyn Store,
+    request: &admin::UpdateNetworkRequest,
+) -> Result<Planned<admin::UpdateNetworkResponse>, Status> {
+    let found = find(store, "name", &request.name).await?;
+    let body = found.body.clone();
+    let ranges = Ranges::parse(
+        request.ipv4_range.as_deref().unwrap_or(&body.ipv4_range),
+        request.ipv6_range.as_deref().unwrap_or(&body.ipv6_range),
+    )?;
+    let mode: Mode = convert::mode(request.mode)?.unwrap_or(body.mode);
+    let (ipv4_range, ipv6_range) = (ranges.ipv4_text(), ranges.ipv6_text());
+    let next = NetworkBody { ipv4_range, ipv6_range, mode, ..body };
+    if next == found.body {
+        let network = convert::network(&found.name, &found.body, found.since());
+        let answer = admin::UpdateNetworkResponse { network: Some(network), revision: 0 };
+        return Ok(Planned::nothing(answer));
+    }
+    let mut transaction = Transaction::default();
+    if ranges != Ranges::of(&found.body) {
+        let field =
+            if next.ipv4_range == found.body.ipv4_range { "ipv6_range" } else { "ipv4_range" };
+        transaction = must_be_empty(store, field, &found.name)
+            .await?
+            .and(claim_ranges(store, &found.name, ranges).await?);
+    }
+    let network = convert::network(&found.name, &next, Revision::ZERO);
+    let changed = record::encode_changed(found.history, Some(next));
+    let answer = admin::UpdateNetworkResponse { network: Some(network), revision: 0 };
+    Ok(Planned { transaction: transaction.replace(&found.stored, changed), answer })
+}
+
+/// The end of a network in which no node lives. Its join tokens go with it: they must not open a
+/// later network of the same name.
+pub(super) async fn plan_delete(
+    store: &dyn Store,
+    request: &admin::DeleteNetworkRequest,
+    now: SystemTime,
+) -> Result<Planned<admin::DeleteNetworkResponse>, Status> {
+    let found = find(store, "name", &request.name).await?;
+    let transaction = must_be_empty(store, "name", &found.name)
+        .await?
+        .and(revoke_tokens(store, &found.name, now).await?)
+        .replace(&found.stored, record::encode_changed(found.history, None));
+    Ok(Planned { transaction, answer: admin::DeleteNetworkResponse::default() })
+}
+
+/// Refuses while a node lives in the network; the comparison keeps it so until the commit.
+async fn must_be_empty(
+    store: &dyn Store,
+    field: &str,
+    name: &NetworkName,
+) -> Result<Transaction, Status> {
+    let key = keys::occupancy(name);
+    let before = store.get(&key).await.map_err(store_failed)?;
+    records::each(store, &keys::nodes(name), |stored| {
+        let (_, _, node) = records::node(stored)?;
+        match node.present().body {
+            None => Ok(()),
+            Some(_) => Err(Status::failed_precondition(format!(
+                "{field}: nodes live in network {name}: delete them first"
+            ))),
+        }
+    })
+    .await?;
+    Ok(Transaction::default().as_read(key, before.as_ref()))
+}
+
+/// Refuses ranges that another network has; the comparison keeps it so until the commit.
+async fn claim_ranges(
+    store: &dyn Store,
+    name: &NetworkName,
+    ranges: Ranges,
+) -> Result<Transaction, Status> {
+    let key = keys::ranges();
+    let before = store.get(&key).await.map_err(store_failed)?;
+    records::each(store, &keys::networks(), |stored| {
+        let (other, history) = records::network(stored)?;
+        let body = history.present().body.as_ref().filter(|_| other != *name);
+        match body.and_then(|body| ranges.overlap(&Ranges::of(body))) {
+            None => Ok(()),
+            Some((field, range)) => Err(error::invalid(
+                field,
+                format!("it overlaps {range} of network {other}: choose another range"),
+            )),
+        }
+    })
+    .await?;
+    let last = name.to_string().into_bytes().into();
+    Ok(Transaction::default().as_read(key.clone(), before.as_ref()).put(key, last))
+}
+
+async fn revoke_tokens(
+    store: &dyn Store,
+    name: &NetworkName,
+    now: SystemTime,
+) -> Result<Transaction, Status> {
+    let (mut transaction, now) = (Transaction::default(), clock::unix_millis(now));
+    records::each(store, &keys::join_tokens(), |stored| {
+        let (_, token) = records::join_token(stored)?;
+        if token.network != name.as_str() || token.revoked || token.expires_at_millis <= now {
+            return Ok(());
+        }
+        if transaction.operations.len() == MAX_REVOKED {
+            return Err(Status::failed_precondition(format!(
+                "name: network {name} has more than {MAX_REVOKED} live join tokens, the most \
+                 that are revoked with it: revoke some first"
+            )));
+        }
+        let revoked = JoinToken { revoked: true, ..token };
+        let taken = std::mem::take(&mut transaction);
+        transaction = taken.replace(stored, revoked.encode_to_vec().into());
+        Ok(())
+    })
+    .await?;
+    Ok(transaction)
+}

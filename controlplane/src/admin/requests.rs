@@ -1,0 +1,85 @@
+//! Which requests change something, and what they are answered with.
+
+use wattle_model::Revision;
+use wattle_proto::admin::{
+    CreateJoinTokenRequest, CreateJoinTokenResponse, CreateNetworkRequest, CreateNetworkResponse,
+    CreateOperatorRequest, CreateOperatorResponse, DeleteNetworkRequest, DeleteNetworkResponse,
+    DeleteNodeRequest, DeleteNodeResponse, LabelNodeRequest, LabelNodeResponse, Network, Node,
+    RevokeJoinTokenRequest, RevokeJoinTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse,
+    UpdateNetworkRequest, UpdateNetworkResponse,
+};
+
+use super::mutation::{Answer, Mutation};
+
+/// A request, its method's name, its answer, and the part of the answer that has a revision of its
+/// own, if there is one.
+macro_rules! mutations {
+    ($($method:literal: $request:ident => $answer:ident $({ $thing:ident })?,)*) => {$(
+        impl Mutation for $request {
+            const METHOD: &'static str = $method;
+            type Answer = $answer;
+
+            fn request_id(&self) -> &[u8] {
+                &self.request_id
+            }
+        }
+
+        impl Answer for $answer {
+            fn made_at(&mut self, revision: Revision) {
+                self.revision = revision.0;
+                $(self.$thing.iter_mut().for_each(|thing| thing.made_at(revision));)?
+            }
+        }
+    )*};
+}
+
+mutations! {
+    "CreateNetwork": CreateNetworkRequest => CreateNetworkResponse { network },
+    "UpdateNetwork": UpdateNetworkRequest => UpdateNetworkResponse { network },
+    "DeleteNetwork": DeleteNetworkRequest => DeleteNetworkResponse,
+    "LabelNode": LabelNodeRequest => LabelNodeResponse { node },
+    "DeleteNode": DeleteNodeRequest => DeleteNodeResponse,
+    "RevokeJoinToken": RevokeJoinTokenRequest => RevokeJoinTokenResponse,
+    "CreateOperator": CreateOperatorRequest => CreateOperatorResponse,
+    "RevokeOperator": RevokeOperatorRequest => RevokeOperatorResponse,
+}
+
+impl Mutation for CreateJoinTokenRequest {
+    const METHOD: &'static str = "CreateJoinToken";
+    type Answer = CreateJoinTokenResponse;
+
+    fn request_id(&self) -> &[u8] {
+        &self.request_id
+    }
+}
+
+impl Answer for CreateJoinTokenResponse {
+    fn made_at(&mut self, revision: Revision) {
+        self.revision = revision.0;
+    }
+
+    fn forget_secrets(&mut self) {
+        self.token.clear();
+    }
+}
+
+/// A thing that knows the revision of its last change; 0 where that is the one being made.
+trait Revised {
+    fn made_at(&mut self, revision: Revision);
+}
+
+impl Revised for Network {
+    fn made_at(&mut self, revision: Revision) {
+        if self.revision == 0 {
+            self.revision = revision.0;
+        }
+    }
+}
+
+impl Revised for Node {
+    fn made_at(&mut self, revision: Revision) {
+        if self.revision == 0 {
+            self.revision = revision.0;
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The service itself: every method finds its caller, and passes the request on.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use wattle_proto::admin::{self, admin_service_server::AdminService};
+
+use super::{
+    mutation::mutate,
+    networks, nodes, operators,
+    session::Agents,
+    status, tokens, wait,
+    watch::{Responses, Watches},
+};
+use crate::{access::Principal, nodes::Nodes, replica::Replica, store::Store, stream::Sessions};
+
+/// What operators may ask for. It trusts that `access` stands before it.
+pub struct Admin {
+    agents: Agents,
+    watches: Watches,
+}
+
+impl Admin {
+    /// The service of one replica. Its streams end when `drain` is cancelled.
+    pub fn new(
+        replica: Arc<Replica>,
+        nodes: Nodes,
+        sessions: Sessions,
+        drain: CancellationToken,
+    ) -> Self {
+        let watches = Watches::new(replica.store.clone(), drain);
+        Self { agents: Agents { replica, nodes, sessions }, watches }
+    }
+
+    fn replica(&self) -> &Replica {
+        &self.agents.replica
+    }
+
+    fn store(&self) -> &dyn Store {
+        &*self.agents.replica.store
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn get_status(
+        &self,
+        _: Request<admin::GetStatusRequest>,
+    ) -> Answer<admin::GetStatusResponse> {
+        status::get(&self.agents).await.map(Response::new)
+    }
+
+    async fn create_network(
+        &self,
+        request: Request<admin::CreateNetworkRequest>,
+    ) -> Answer<admin::CreateNetworkResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || networks::plan_create(self.store(), request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn get_network(
+        &self,
+        request: Request<admin::GetNetworkRequest>,
+    ) -> Answer<admin::GetNetworkResponse> {
+        networks::get(self.store(), request.get_ref()).await.map(Response::new)
+    }
+
+    async fn list_networks(
+        &self,
+        request: Request<admin::ListNetworksRequest>,
+    ) -> Answer<admin::ListNetworksResponse> {
+        networks::list(self.store(), request.get_ref()).await.map(Response::new)
+    }
+
+    async fn update_network(
+        &self,
+        request: Request<admin::UpdateNetworkRequest>,
+    ) -> Answer<admin::UpdateNetworkResponse> {
+        let (principal, request, _) = called(&request)?;
+        let plan = || networks::plan_update(self.store(), request);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn delete_network(
+        &self,
+        request: Request<admin::DeleteNetworkRequest>,
+    ) -> Answer<admin::DeleteNetworkResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || networks::plan_delete(self.store(), request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn get_node(
+        &self,
+        request: Request<admin::GetNodeRequest>,
+    ) -> Answer<admin::GetNodeResponse> {
+        nodes::get(&self.agents, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn list_nodes(
+        &self,
+        request: Request<admin::ListNodesRequest>,
+    ) -> Answer<admin::ListNodesResponse> {
+        nodes::list(&self.agents, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn label_node(
+        &self,
+        request: Request<admin::LabelNodeRequest>,
+    ) -> Answer<admin::LabelNodeResponse> {
+        let (principal, request, _) = called(&request)?;
+        let plan = || nodes::plan_label(&self.agents, request);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn delete_node(
+        &self,
+        request: Request<admin::DeleteNodeRequest>,
+    ) -> Answer<admin::DeleteNodeResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || nodes::plan_delete(&self.agents, request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn create_join_token(
+        &self,
+        request: Request<admin::CreateJoinTokenRequest>,
+    ) -> Answer<admin::CreateJoinTokenResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || tokens::plan_create(self.replica(), principal, request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn list_join_tokens(
+        &self,
+        request: Request<admin::ListJoinTokensRequest>,
+    ) -> Answer<admin::ListJoinTokensResponse> {
+        tokens::list(self.store(), request.get_ref()).await.map(Response::new)
+    }
+
+    async fn revoke_join_token(
+        &self,
+        request: Request<admin::RevokeJoinTokenRequest>,
+    ) -> Answer<admin::RevokeJoinTokenResponse> {
+        let (principal, request, _) = called(&request)?;
+        let plan = || tokens::plan_revoke(self.store(), request);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn create_operator(
+        &self,
+        request: Request<admin::CreateOperatorRequest>,
+    ) -> Answer<admin::CreateOperatorResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || operators::plan_create(self.replica(), request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn list_operators(
+        &self,
+        request: Request<admin::ListOperatorsRequest>,
+    ) -> Answer<admin::ListOperatorsResponse> {
+        operators::list(self.store(), request.get_ref()).await.map(Response::new)
+    }
+
+    async fn revoke_operator(
+        &self,
+        request: Request<admin::RevokeOperatorRequest>,
+    ) -> Answer<admin::RevokeOperatorResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || operators::plan_revoke(self.store(), request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    type WatchStream = Responses;
+
+    async fn watch(&self, request: Request<admin::WatchRequest>) -> Answer<Responses> {
+        let (principal, request, _) = called(&request)?;
+        self.watches.open(principal, request).await.map(Response::new)
+    }
+
+    async fn wait_applied(
+        &self,
+        request: Request<admin::WaitAppliedRequest>,
+    ) -> Answer<admin::WaitAppliedResponse> {
+        wait::wait_applied(&self.agents, request.get_ref()).await.map(Response::new)
+    }
+}
+
+/// Who calls, what for, and when: the one place here that looks at the clock.
+fn called<T>(request: &Request<T>) -> Result<(&Principal, &T, SystemTime), Status> {
+    Ok((Principal::of(request.extensions())?, request.get_ref(), SystemTime::now()))
+}

@@ -1,0 +1,103 @@
+//! What is known of a node's agent: its session, and how far it is behind what concerns it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use wattle_model::{NetworkName, NodeId, Revision};
+use wattle_proto::admin;
+
+use crate::{
+    nodes::Nodes,
+    replica::Replica,
+    stream::{DataPlane, SessionInfo, Sessions},
+};
+
+/// Looks agents up. Each look at the index is short: the feed waits for its readers.
+#[derive(Clone)]
+pub(super) struct Agents {
+    pub(super) replica: Arc<Replica>,
+    pub(super) nodes: Nodes,
+    pub(super) sessions: Sessions,
+}
+
+impl Agents {
+    /// A node's session; `None` where its agent was never connected to this replica.
+    pub(super) fn session(
+        &self,
+        network: &NetworkName,
+        node: NodeId,
+    ) -> Option<admin::NodeSession> {
+        let info = self.sessions.info(node)?;
+        let first_missed = self.first_missed(network, node, info.applied);
+        let lag = first_missed.and_then(|revision| self.age(revision));
+        Some(message(info, first_missed.is_none(), lag))
+    }
+
+    /// Nothing after what the node's agent has applied concerns it.
+    pub(super) fn is_converged(&self, network: &NetworkName, node: NodeId) -> bool {
+        let Some(info) = self.sessions.info(node) else { return false };
+        let index = self.replica.live.read();
+        !index.concerns(network, node, info.applied, index.head())
+    }
+
+    /// The first revision after `applied` that concerns the node. Once something does, it does up
+    /// to every later revision too: so the first one is found by halving.
+    fn first_missed(
+        &self,
+        network: &NetworkName,
+        node: NodeId,
+        applied: Revision,
+    ) -> Option<Revision> {
+        let index = self.replica.live.read();
+        let concerns = |upto| index.concerns(network, node, applied, Revision(upto));
+        let (mut before, mut first) = (applied.0, index.head().0);
+        if !concerns(first) {
+            return None;
+        }
+        while first - before > 1 {
+            let middle = before + (first - before) / 2;
+            if concerns(middle) {
+                first = middle;
+            } else {
+                before = middle;
+            }
+        }
+        Some(Revision(first))
+    }
+
+    fn age(&self, revision: Revision) -> Option<Duration> {
+        let published = self.replica.live.published_at(revision)?;
+        Some(Instant::now().saturating_duration_since(published))
+    }
+}
+
+fn message(info: SessionInfo, converged: bool, lag: Option<Duration>) -> admin::NodeSession {
+    let duration = |duration: Duration| prost_types::Duration::try_from(duration).ok();
+    let data_plane = match info.data_plane {
+        Some(DataPlane::Kernel) => "kernel",
+        Some(DataPlane::Userspace) => "userspace",
+        None => "",
+    };
+    let rejected = info.rejected.into_iter().map(|rejected| admin::Rejection {
+        node_id: Bytes::copy_from_slice(rejected.node.as_bytes()),
+        reason: rejected.reason,
+    });
+    admin::NodeSession {
+        online: info.online,
+        since: Some(info.since.into()),
+        applied_revision: info.applied.0,
+        verified_revision: info.verified.0,
+        converged,
+        lag: if converged {
+            Some(prost_types::Duration::default())
+        } else {
+            lag.and_then(duration)
+        },
+        last_apply: info.last_apply.and_then(duration),
+        rejected: rejected.collect(),
+        agent_version: info.agent_version,
+        data_plane: data_plane.into(),
+        displaced: info.displaced,
+    }
+}

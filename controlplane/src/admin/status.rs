@@ -1,0 +1,42 @@
+//! The control plane's own status, as this replica sees it.
+
+use bytes::Bytes;
+use tonic::Status;
+use wattle_model::{NetworkName, NodeId};
+use wattle_proto::admin;
+
+use super::session::Agents;
+
+/// Answers also while the store can't be seen: then with what the index has, and says so.
+pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Status> {
+    let replica = &agents.replica;
+    let head = replica.store.head().await;
+    let (indexed, networks, nodes) = {
+        let index = replica.live.read();
+        let networks: Vec<NetworkName> = index.networks().map(|n| n.name.clone()).collect();
+        let of = |network: &NetworkName| -> Vec<(NetworkName, NodeId)> {
+            index.nodes(network).map(|node| (network.clone(), node.id)).collect()
+        };
+        let nodes: Vec<_> = networks.iter().flat_map(of).collect();
+        (index.head(), networks.len(), nodes)
+    };
+    let converged = nodes.iter().filter(|(network, node)| agents.is_converged(network, *node));
+    let full_sets = agents.sessions.full_sets().into_iter();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Ok(admin::GetStatusResponse {
+        version: env!("CARGO_PKG_VERSION").into(),
+        replica_id: Bytes::copy_from_slice(replica.id.as_bytes()),
+        epoch: Bytes::copy_from_slice(replica.epoch.as_bytes()),
+        trust_domain: replica.trust_domain.to_string(),
+        revision: head.as_ref().map_or(indexed, |head| *head).0,
+        indexed_revision: indexed.0,
+        networks: count(networks),
+        nodes_converged: count(converged.count()),
+        nodes: count(nodes.len()),
+        nodes_online: count(agents.sessions.online()),
+        full_sets: full_sets.map(|(reason, sent)| (reason.to_owned(), sent)).collect(),
+        advertised: replica.advertised.clone(),
+        started_at: Some(replica.started.into()),
+        stale: replica.live.is_stale() || head.is_err(),
+    })
+}
