@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod descriptors;
+pub mod enroll;
 pub mod horizon;
 pub mod listener;
 pub mod nodes;

@@ -100,18 +100,20 @@ impl Nodes {
     /// Makes a machine a node, or finds the node that the same request made before.
     pub async fn enroll(&self, wish: Enrolment) -> Result<Enrolled, Refused> {
         let (answer, answered) = oneshot::channel();
-        self.ask(wish, Answer::Enrol(answer))?;
+        self.ask(wish, Answer::Enrol(answer)).await?;
         answered.await.map_err(|_| Refused::Busy)?
     }
 
     /// Checks everything that [`Nodes::enroll`] would, and changes nothing.
     pub async fn validate(&self, wish: Enrolment) -> Result<Validated, Refused> {
         let (answer, answered) = oneshot::channel();
-        self.ask(wish, Answer::Validate(answer))?;
+        self.ask(wish, Answer::Validate(answer)).await?;
         answered.await.map_err(|_| Refused::Busy)?
     }
 
-    fn ask(&self, wish: Enrolment, answer: Answer) -> Result<(), Refused> {
+    async fn ask(&self, wish: Enrolment, answer: Answer) -> Result<(), Refused> {
+        // Whoever has no token must not fill the queue for those who have.
+        prepare::token(&*self.store, &wish).await?;
         self.jobs.try_send(Job { wish, answer }).map_err(|_| Refused::Busy)
     }
 

@@ -81,8 +81,7 @@ pub(super) async fn prepare(
     wish: &Enrolment,
     now: SystemTime,
 ) -> Result<Prepared, Refused> {
-    let token = store.get(&keys::join_token(wish.token)).await?;
-    let token = Token::proven(token, &wish.secret)?;
+    let token = token(store, wish).await?;
     let network = network(store, &token.network).await?;
     // Before the token's limits: the repetition of its last use is still the same use.
     if let Some(enrolled) = repetition(store, wish, &network).await? {
@@ -99,6 +98,11 @@ pub(super) async fn prepare(
     let wished = token.name.as_ref().or(wish.name.as_ref());
     let (node, name) = named(store, &network.name, wished).await?;
     Ok(Prepared::New(Box::new(Candidate { node, name, token, network })))
+}
+
+/// The token, if the machine knows its secret.
+pub(super) async fn token(store: &dyn Store, wish: &Enrolment) -> Result<Token, Refused> {
+    Token::proven(store.get(&keys::join_token(wish.token)).await?, &wish.secret)
 }
 
 /// The node that this very request made before, if it did.
