@@ -5,9 +5,17 @@ use std::{sync::Arc, time::Duration};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Layer as _, util::BoxCloneSyncService};
+use wattle_proto::enroll::enrollment_service_server::EnrollmentServiceServer;
 use wattle_runtime::shutdown::Shutdown;
 
-use crate::{access::AccessLayer, listener::Handler, replica::Replica};
+use crate::{
+    access::AccessLayer,
+    enroll::Enrollment,
+    listener::Handler,
+    nodes::Nodes,
+    replica::Replica,
+    stream::{self, Pace},
+};
 
 /// The names under which health is asked for; the empty one is the whole replica.
 const HEALTH_NAMES: [&str; 4] = [
@@ -17,14 +25,26 @@ const HEALTH_NAMES: [&str; 4] = [
     "wattle.sync.v1.SyncService",
 ];
 
+/// Bytes of an enrolment at the most: strangers may send them.
+const ENROLMENT_BYTES: usize = 64 << 10;
+
 /// Makes the services. Streams end with `serving`, within `grace`.
 pub fn build(
     replica: &Arc<Replica>,
-    _serving: &Shutdown,
-    _grace: Duration,
+    serving: &Shutdown,
+    grace: Duration,
 ) -> anyhow::Result<(Handler, Health)> {
+    let nodes = Nodes::new(replica.store.clone(), serving);
+    let pace = Pace { grace, ..Pace::default() };
+    let (streams, _sessions) =
+        stream::start(replica.clone(), Arc::new(nodes.clone()), serving, pace);
+    let enrollment = Enrollment::new(replica.clone(), nodes);
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(health)
+        .add_service(
+            EnrollmentServiceServer::new(enrollment).max_decoding_message_size(ENROLMENT_BYTES),
+        )
+        .add_service(streams)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();

@@ -44,7 +44,12 @@ pub use self::{
     wait::{AppliedAfter, Lagging, Progress},
 };
 use self::{frames::Frames, own_config::Configs};
-use crate::{listener::Cut, replica::Replica, store::StoreError};
+use crate::{
+    listener::Cut,
+    nodes::{ChangeError, Nodes},
+    replica::Replica,
+    store::StoreError,
+};
 
 /// How fast things go.
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +93,25 @@ pub trait SetEndpoints: Send + Sync + 'static {
         own: Vec<Endpoint>,
         observed: Option<Endpoint>,
     ) -> Result<(), StoreError>;
+}
+
+#[async_trait::async_trait]
+impl SetEndpoints for Nodes {
+    async fn set_endpoints(
+        &self,
+        node: NodeId,
+        own: Vec<Endpoint>,
+        observed: Option<Endpoint>,
+    ) -> Result<(), StoreError> {
+        match Self::set_endpoints(self, node, &own, observed).await {
+            // A node that is gone is reached nowhere: its stream ends by itself.
+            Ok(_) | Err(ChangeError::Gone) => Ok(()),
+            Err(ChangeError::Contended) => {
+                Err(StoreError::Unavailable("too much is changing".into()))
+            }
+            Err(ChangeError::Store(error)) => Err(error),
+        }
+    }
 }
 
 /// One agent's call: who it is, by its certificate, and where it comes from.
