@@ -17,7 +17,7 @@ use wattle_model::ReplicaId;
 use wattle_runtime::shutdown::Shutdown;
 
 use crate::{
-    advertise,
+    admin, advertise,
     certificate::OwnCertificate,
     cluster::{self, Cluster},
     config::{Config, StoreChoice},
@@ -87,12 +87,16 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
         certificate_lifetime: lifetime,
         started: SystemTime::now(),
     });
-    let (handler, health) = services::build(&replica, &serving, config.drain_grace)?;
+    let operator_file = config.data_dir.join("operator.json");
+    admin::bootstrap_credential(&replica, &operator_file, SystemTime::now())
+        .await
+        .with_context(|| format!("the first operator's file {}", operator_file.display()))?;
+    let (handler, health) = services::build(&replica, &serving, &background, config.drain_grace)?;
     Ok(Bound {
         replica,
         address,
         admin_socket: config.admin_socket,
-        operator_file: config.data_dir.join("operator.json"),
+        operator_file,
         grace: config.drain_grace,
         tls,
         local,
@@ -122,11 +126,22 @@ impl Bound {
 
     /// One line for whoever started it: where it listens and what to do next.
     pub fn greeting(&self) -> String {
+        let agents = self.replica.advertised.join(", ");
+        let next = if self.operator_file.exists() {
+            format!(
+                "make the first token with: wattle --context {} token create",
+                self.operator_file.display()
+            )
+        } else {
+            // Somebody has moved the file; it is never made again.
+            format!(
+                "make another operator with: wattle-controlplane admin create NAME --admin-socket {}",
+                self.admin_socket.display()
+            )
+        };
         format!(
-            "wattle-controlplane listens on {}, agents reach it at {}; make the first token with: wattle --context {} token create",
-            self.address,
-            self.replica.advertised.join(", "),
-            self.operator_file.display(),
+            "wattle-controlplane listens on {}, agents reach it at {agents}; {next}",
+            self.address
         )
     }
 

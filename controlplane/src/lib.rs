@@ -1,4 +1,8 @@
-//! The control plane.
+//! The control plane: hops 1 to 3.
+//!
+//! A change enters through `admin` or `enroll` (behind `access`), is committed to the `store` by
+//! `nodes` or the noun's own file, comes back through `store::feed` into the view (a crate of its
+//! own), and leaves on every agent's `stream`. `app` puts it together.
 
 pub mod access;
 pub mod admin;

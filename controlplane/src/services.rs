@@ -5,11 +5,15 @@ use std::{sync::Arc, time::Duration};
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Layer as _, util::BoxCloneSyncService};
-use wattle_proto::enroll::enrollment_service_server::EnrollmentServiceServer;
+use wattle_proto::{
+    admin::admin_service_server::AdminServiceServer,
+    enroll::enrollment_service_server::EnrollmentServiceServer,
+};
 use wattle_runtime::shutdown::Shutdown;
 
 use crate::{
     access::AccessLayer,
+    admin::Admin,
     enroll::Enrollment,
     listener::Handler,
     nodes::Nodes,
@@ -28,23 +32,27 @@ const HEALTH_NAMES: [&str; 4] = [
 /// Bytes of an enrolment at the most: strangers may send them.
 const ENROLMENT_BYTES: usize = 64 << 10;
 
-/// Makes the services. Streams end with `serving`, within `grace`.
+/// Makes the services. Streams end with `serving`, within `grace`; what calls rely on ends with
+/// `background`, after them.
 pub fn build(
     replica: &Arc<Replica>,
     serving: &Shutdown,
+    background: &Shutdown,
     grace: Duration,
 ) -> anyhow::Result<(Handler, Health)> {
-    let nodes = Nodes::new(replica.store.clone(), serving);
+    let nodes = Nodes::new(replica.store.clone(), background);
     let pace = Pace { grace, ..Pace::default() };
-    let (streams, _sessions) =
+    let (streams, sessions) =
         stream::start(replica.clone(), Arc::new(nodes.clone()), serving, pace);
-    let enrollment = Enrollment::new(replica.clone(), nodes);
+    let enrollment = Enrollment::new(replica.clone(), nodes.clone());
+    let admin = Admin::new(replica.clone(), nodes, sessions, serving.token());
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(health)
         .add_service(
             EnrollmentServiceServer::new(enrollment).max_decoding_message_size(ENROLMENT_BYTES),
         )
         .add_service(streams)
+        .add_service(AdminServiceServer::new(admin))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
