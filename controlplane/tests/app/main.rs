@@ -4,6 +4,7 @@
 mod drain;
 mod process;
 mod serve;
+mod whole;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
