@@ -1,9 +1,15 @@
 //! The index: all networks' current keys at one revision, and the questions one may ask of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
-use wattle_model::{At, Digest, Labels, Mode, NetworkName, NodeId, Revision};
+use wattle_model::{Digest, Labels, Mode, NetworkName, NodeId, Revision};
 
 use crate::{
     Change, Page, Position, PullKey, Transaction, cache::Path, network::Network, node::Node,
@@ -13,10 +19,16 @@ use crate::{
 /// Current keys, as of [`Index::head`].
 #[derive(Debug, Default)]
 pub struct Index {
+    identity: Identity,
     head: Revision,
     horizon: Revision,
     pub(crate) networks: BTreeMap<NetworkName, Network>,
 }
+
+/// Tells one index from every other in the process. Slots, and so keys, mean something in the index
+/// that made them only; another one, listed anew, may have the same head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Identity(u64);
 
 /// Whether a node lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +134,7 @@ impl Index {
         let was = self.sight(network, node, from);
         let path = after.base.map(|base| self.path(network, node, base, self.head));
         Some(PullKey {
+            index: self.identity,
             network: Arc::clone(&network.name),
             from,
             position: after,
@@ -133,10 +146,13 @@ impl Index {
     }
 
     /// The page that `key` stands for: a function of the key alone. Where head has moved on since
-    /// the key was made there is nothing in it, and it is for the caller to make a new key.
+    /// the key was made, or another index made it, there is nothing in the page, and it is for the
+    /// caller to make a new key.
     pub fn pull(&self, key: &PullKey, max_bytes: usize) -> Page {
         match self.networks.get(&*key.network) {
-            Some(network) if key.head == self.head => walk::pull(network, key, max_bytes),
+            Some(network) if key.index == self.identity && key.head == self.head => {
+                walk::pull(network, key, max_bytes)
+            }
             _ => Page {
                 entries: Vec::new(),
                 removed: Vec::new(),
@@ -181,8 +197,10 @@ impl Index {
         if revision == Revision::ZERO {
             return Arc::new(Sight::Nobody);
         }
-        let node = if revision < self.horizon { At::Unknown } else { node.at(revision) };
-        network.sight(node, revision)
+        if revision < self.horizon {
+            return Arc::new(Sight::Unknown);
+        }
+        network.sight(node.at(revision), revision)
     }
 
     /// What a node saw from `after` to `upto`.
@@ -250,6 +268,13 @@ impl Index {
         if network.is_empty() {
             self.networks.remove(&name);
         }
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wattle_model::{Digest, NetworkName, NodeId, Revision};
 
-use crate::sight::Sight;
+use crate::{index::Identity, sight::Sight};
 
 /// How far a walk has come. Opaque: start with [`Position::START`], go on with what the last
 /// [`Page`] gave.
@@ -33,6 +33,7 @@ impl Position {
 /// encoded once for all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PullKey {
+    pub(crate) index: Identity,
     pub(crate) network: Arc<NetworkName>,
     pub(crate) from: Revision,
     pub(crate) position: Position,

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use wattle_model::{NetworkName, NodeId, Revision};
-use wattle_view::{Index, Page, Position};
+use bytes::Bytes;
+use wattle_model::{
+    History, Labels, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Selector,
+};
+use wattle_view::{Change, Index, Page, Position, Transaction};
 
 use crate::{
     for_seeds,
@@ -37,6 +40,11 @@ impl Agent {
             self.began = world.head;
         }
         self.check_sight(world, page);
+        let entries = page.entries.iter().map(node_of);
+        let nodes: Vec<NodeId> = entries.chain(page.removed.iter().copied()).collect();
+        let once: BTreeSet<_> = nodes.iter().collect();
+        assert_eq!(once.len(), nodes.len(), "a page speaks of a node once");
+        assert!(!nodes.is_empty() || page.commit.is_some(), "a page gets the batch on");
         apply(&mut self.staged, page);
         self.position = page.position;
         let Some(commit) = page.commit else { return false };
@@ -179,4 +187,47 @@ fn a_batch_ends_under_constant_change() {
             world.touch(&network, node);
         }
     });
+}
+
+/// A batch that lasts so long that a change of sight within it is forgotten: whatever was sent
+/// before is taken back all the same.
+#[test]
+fn a_batch_that_the_horizon_overtakes_takes_back_what_it_sent() {
+    let network = networks()[0].clone();
+    let ids = [NodeId::new([1; 16]), NodeId::new([2; 16])];
+    let policy: PolicyName = "p".parse().unwrap();
+    let all = Policy { from: Selector::default(), to: Selector::default() };
+    let at = |n| History::first(Revision(n), Labels::default());
+    let mut index = Index::default();
+    let commit = |index: &mut Index, revision, changes| {
+        index.apply(Transaction { revision: Revision(revision), changes });
+    };
+    let open = History::first(Revision(1), all);
+    let mut changes = vec![
+        Change::Network {
+            network: network.clone(),
+            history: History::first(Revision(1), Mode::Closed),
+        },
+        Change::Policy { network: network.clone(), policy: policy.clone(), history: open.clone() },
+    ];
+    for node in ids {
+        let entry = Some(Bytes::copy_from_slice(node.as_bytes()));
+        changes.push(Change::Node { network: network.clone(), node, history: at(1) });
+        changes.push(Change::Entry { network: network.clone(), node, entry });
+    }
+    commit(&mut index, 1, changes);
+
+    let key = index.pull_key(&network, ids[0], Revision::ZERO, Position::START).unwrap();
+    let first = index.pull(&key, 1);
+    assert_eq!((first.entries.len(), first.commit), (1, None));
+
+    let history = open.changed(Revision(2), None);
+    let closed = Change::Policy { network: network.clone(), policy: policy.clone(), history };
+    commit(&mut index, 2, vec![closed]);
+    commit(&mut index, 3, vec![Change::Horizon(Revision(2))]);
+    commit(&mut index, 4, vec![Change::PolicyGone { network: network.clone(), policy }]);
+    let key = index.pull_key(&network, ids[0], Revision::ZERO, first.position).unwrap();
+    let last = index.pull(&key, usize::MAX);
+    assert!(last.removed.contains(&node_of(&first.entries[0])));
+    assert!(last.entries.is_empty() && last.commit.is_some());
 }

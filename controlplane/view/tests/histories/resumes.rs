@@ -81,6 +81,27 @@ fn every_resume_converges_over_records_that_forget() {
     });
 }
 
+/// From below the horizon a resume may miss a death whose record is gone, and nothing else: that is
+/// why such an agent is given a full set.
+#[test]
+fn below_the_horizon_only_forgotten_deaths_are_missed() {
+    for_seeds(150, |seed| {
+        let world = World::grown(seed, Style::Forgetting, 90);
+        for network in networks() {
+            for agent in world.live(&network) {
+                for from in (1..world.horizon.0).map(Revision) {
+                    assert!(!world.watched.resumable(from));
+                    let mut held = world.truth.at(&network, from).view(agent);
+                    apply(&mut held, &whole(&world.watched, &network, agent, from));
+                    held.retain(|node, _| world.knows(&network, *node));
+                    let want = world.truth.at(&network, world.head).view(agent);
+                    assert_eq!(held, want, "state of {agent} from {from}");
+                }
+            }
+        }
+    });
+}
+
 /// A deleted agent isn't served; an agent of another network doesn't exist in this one.
 #[test]
 fn only_the_living_have_keys() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use wattle_model::{Mode, Revision};
-use wattle_view::Position;
+use wattle_view::{Index, Position};
 
 use crate::{
     for_seeds,
@@ -71,4 +71,17 @@ fn a_stale_key_gives_nothing() {
     let page = world.watched.pull(&key, usize::MAX);
     assert!(page.entries.is_empty() && page.removed.is_empty() && page.commit.is_none());
     assert_eq!(page.position, Position::START);
+}
+
+/// A replica that lists anew numbers selectors as they come: what it was asked before is not what
+/// it is asked now, even at the same head.
+#[test]
+fn a_key_means_nothing_to_another_index() {
+    let world = World::grown(3, Style::Remembering, 40);
+    let (network, listed) = (networks()[0].clone(), world.listed());
+    let agent = world.live(&network)[0];
+    let key = |index: &Index| index.pull_key(&network, agent, Revision::ZERO, Position::START);
+    assert_ne!(key(&world.watched), key(&listed));
+    let page = listed.pull(&key(&world.watched).unwrap(), usize::MAX);
+    assert!(page.entries.is_empty() && page.commit.is_none());
 }

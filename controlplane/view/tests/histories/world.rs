@@ -103,6 +103,11 @@ impl World {
         from >= self.horizon && self.keys.values().all(|(_, c)| floor(c, network) <= from)
     }
 
+    /// Whether a node's key is still there, if only to say that it is dead.
+    pub(crate) fn knows(&self, network: &NetworkName, node: NodeId) -> bool {
+        self.keys.contains_key(&Key::Node(network.clone(), node))
+    }
+
     /// A cursor that an agent may come back with.
     pub(crate) fn cursor(&mut self) -> Revision {
         Revision(self.horizon.0 + self.rng.below(self.head.0 - self.horizon.0 + 1))
@@ -230,7 +235,8 @@ impl World {
     }
 
     fn policy(&mut self, network: NetworkName) -> (Key, Change) {
-        let policy: PolicyName = self.rng.pick(&POLICIES).parse().unwrap();
+        let names = if self.style == Style::Churning { &POLICIES[..1] } else { &POLICIES[..] };
+        let policy: PolicyName = self.rng.pick(names).parse().unwrap();
         let body = self.policy_body(&network);
         let key = Key::Policy(network.clone(), policy.clone());
         let old = match self.keys.get(&key) {
