@@ -1,6 +1,8 @@
 //! Whom a change concerns: never one agent too few, and none too many where it can be known.
 
-use wattle_model::{NetworkName, NodeId, Revision};
+use bytes::Bytes;
+use wattle_model::{History, Labels, Mode, NetworkName, NodeId, Policy, Revision, Selector};
+use wattle_view::{Change, Index};
 
 use crate::{
     for_seeds,
@@ -67,4 +69,28 @@ fn check_spans(world: &World, network: &NetworkName, agent: NodeId, stride: usiz
             assert!(!exact || says == truth, "{agent} in ({after}, {upto}]");
         }
     }
+}
+
+/// A policy came and went so often that it has forgotten when, and nothing else ever changed.
+#[test]
+fn what_a_policy_has_forgotten_may_have_concerned_anybody() {
+    let (network, node) = (networks()[0].clone(), NodeId::new([1; 16]));
+    let all = Policy { from: Selector::default(), to: Selector::default() };
+    let mut policy = History::first(Revision(1), all.clone());
+    for n in 2..=60 {
+        policy = policy.changed(Revision(n), (n % 2 == 1).then(|| all.clone()));
+    }
+    let first = Revision(1);
+    let (mode, life) =
+        (History::first(first, Mode::Closed), History::first(first, Labels::default()));
+    let entry = Some(Bytes::from_static(b"entry"));
+    let items = [
+        Change::Network { network: network.clone(), history: mode },
+        Change::Node { network: network.clone(), node, history: life },
+        Change::Entry { network: network.clone(), node, entry },
+        Change::Policy { network: network.clone(), policy: "p".parse().unwrap(), history: policy },
+    ];
+    let index = Index::from_list(Revision(60), items.map(|change| (first, change)));
+    assert!(index.concerns(&network, node, Revision(5), Revision(6)));
+    assert_eq!(index.concerned(Revision(6)), [(network, node)]);
 }

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use wattle_model::{NetworkName, NodeId, Revision};
-use wattle_view::{Index, Page, Position};
+use bytes::Bytes;
+use wattle_model::{
+    Digest, History, Labels, Mode, NetworkName, NodeId, Policy, Revision, Selector,
+};
+use wattle_view::{Change, Index, Page, Position, Transaction};
 
 use crate::{
     for_seeds,
@@ -68,6 +71,65 @@ fn every_resume_converges_over_horizons_and_trims() {
     for_seeds(150, |seed| {
         check_every_cursor(&World::grown(seed, Style::Forgetting, 90));
     });
+}
+
+/// What is kept to share work doesn't outlive what it was made from: an index that was asked
+/// everything at every revision answers as if it never had been.
+#[test]
+fn questions_between_changes_leave_no_trace() {
+    for_seeds(25, |seed| {
+        let mut world = World::grown(seed, Style::Forgetting, 10);
+        for _ in 0..60 {
+            world.step();
+            let before = world.cursor();
+            for network in networks() {
+                for agent in world.live(&network) {
+                    check(&world, &network, agent, before);
+                    check(&world, &network, agent, Revision::ZERO);
+                }
+            }
+        }
+    });
+}
+
+/// The selectors of a policy that is gone leave room for another's, which mean other nodes.
+#[test]
+fn a_digest_outlives_no_policy() {
+    let network = networks()[0].clone();
+    let within = |label: &str| {
+        let side: Selector = label.parse().unwrap();
+        Policy { from: side.clone(), to: side }
+    };
+    let policy = |history| Change::Policy {
+        network: network.clone(),
+        policy: "p".parse().unwrap(),
+        history,
+    };
+    let nodes = [(NodeId::new([1; 16]), "a=x"), (NodeId::new([2; 16]), "a=y")];
+    let mut changes = vec![Change::Network {
+        network: network.clone(),
+        history: History::first(Revision(1), Mode::Closed),
+    }];
+    for (node, label) in nodes {
+        let history = History::first(Revision(1), Labels::from_texts([label]).unwrap());
+        let entry = Some(Bytes::copy_from_slice(node.as_bytes()));
+        changes.push(Change::Node { network: network.clone(), node, history });
+        changes.push(Change::Entry { network: network.clone(), node, entry });
+    }
+    let first = History::first(Revision(1), within("a=x"));
+    changes.push(policy(first.clone()));
+    let gone = Change::PolicyGone { network: network.clone(), policy: "p".parse().unwrap() };
+    let mut index = Index::default();
+    let mut commit = |changes| {
+        index.apply(Transaction { revision: index.head().next(), changes });
+        nodes.map(|(node, _)| index.digest(&network, node))
+    };
+    let alone = nodes.map(|(node, _)| Digest::of(node, node.as_bytes()));
+    assert_eq!(commit(changes), [alone[0], Digest::EMPTY]);
+    assert_eq!(commit(vec![policy(first.changed(Revision(2), None))]), [Digest::EMPTY; 2]);
+    commit(vec![Change::Horizon(Revision(2)), gone]);
+    let second = policy(History::first(Revision(4), within("a=y")));
+    assert_eq!(commit(vec![second]), [Digest::EMPTY, alone[1]]);
 }
 
 /// More than 32 bodies of one record: below its floor nobody knows who saw whom.
