@@ -8,7 +8,10 @@ use dataplane::{
     node::{Node, Plane, private_key, public_key, spec},
     scenes,
 };
-use wattle_agent::kernel::{DataPlaneChoice::Kernel, KernelError};
+use wattle_agent::kernel::{
+    DataPlaneChoice::{Auto, Kernel},
+    KernelError,
+};
 
 #[test]
 fn two_nodes_exchange_packets() {
@@ -53,6 +56,13 @@ fn a_port_in_use_is_refused() {
 #[test]
 fn somebody_elses_link_is_refused() {
     scenes::somebody_elses_link_is_refused(Kernel);
+}
+
+#[test]
+fn auto_takes_the_kernels_where_there_is_one() {
+    let lan = Lan::new(1);
+    let _node = Node::open(&lan.hosts[0], Auto, 1);
+    assert!(lan.hosts[0].ip("-d link show wattle0").contains("wireguard"));
 }
 
 /// While no agent runs, packets pass; the next one finds everything right and does nothing.

@@ -6,9 +6,11 @@
 
 mod error;
 pub mod fake;
+mod host;
 mod link;
 mod netlink;
 mod peer_message;
+mod route;
 mod userspace;
 mod wireguard;
 
@@ -16,6 +18,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 pub use error::KernelError;
+pub use host::{Host, Overlap};
 use userspace::Userspace;
 use wattle_model::PrivateKey;
 use wattle_plan::{Observed, Op};
