@@ -2,6 +2,7 @@
 //! words, and what a certificate is good for.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod changes;
 mod groups;
 mod keys_and_names;
 mod lives;

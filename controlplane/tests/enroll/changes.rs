@@ -1,0 +1,102 @@
+//! Changes of a node that exists: where it may be reached, its labels, its end.
+
+use std::{sync::Arc, time::SystemTime};
+
+use wattle_controlplane::{
+    nodes::{ChangeError, Nodes},
+    store::{Outcome, Stored, keys},
+};
+use wattle_model::{Endpoint, Labels, NodeId};
+use wattle_proto::entry;
+use wattle_runtime::shutdown::Shutdown;
+
+use crate::World;
+
+fn endpoint(text: &str) -> Endpoint {
+    Endpoint::new(text.parse().unwrap()).unwrap()
+}
+
+async fn peer(world: &World, node: NodeId) -> Stored {
+    let key = keys::peer(&"default".parse().unwrap(), node);
+    world.store().get(&key).await.unwrap().unwrap()
+}
+
+fn nodes(world: &World) -> Nodes {
+    Nodes::new(Arc::clone(&world.replica.store), &Shutdown::new())
+}
+
+#[tokio::test]
+async fn endpoints_are_written_when_they_change_and_the_entry_when_its_bytes_do() {
+    let world = World::start().await;
+    let (nodes, node) = (nodes(&world), world.node().await.id);
+    let (own, seen) = ([endpoint("192.0.2.1:51820")], endpoint("198.51.100.1:51820"));
+    let made = nodes.set_endpoints(node, &own, Some(seen)).await.unwrap().unwrap();
+    let entry = peer(&world, node).await;
+    assert_eq!(entry.modified, made);
+    assert_eq!(entry::decode(&entry.value).unwrap().endpoints, [own[0], seen]);
+
+    let before = world.kept().await;
+    assert_eq!(nodes.set_endpoints(node, &own, Some(seen)).await.unwrap(), None);
+    assert_eq!(world.kept().await, before);
+
+    // Seen where it says it is: the record changes, its peers learn nothing new.
+    nodes.set_endpoints(node, &own, None).await.unwrap();
+    let entry = peer(&world, node).await;
+    assert!(nodes.set_endpoints(node, &own, Some(own[0])).await.unwrap().is_some());
+    assert_eq!(peer(&world, node).await, entry);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_plan_conflicts_and_brings_nothing_back() {
+    let world = World::start().await;
+    let (nodes, node) = (nodes(&world), world.node().await.id);
+    let stale = nodes.load(node).await.unwrap().unwrap();
+    nodes.delete(node).await.unwrap();
+    let before = world.kept().await;
+    let labels = Labels::from_texts(["role=db"]).unwrap();
+    for plan in [stale.plan_label(labels), stale.plan_delete(SystemTime::now())] {
+        assert_eq!(world.store().commit(plan).await.unwrap(), Outcome::Conflict);
+    }
+    let late = nodes.set_endpoints(node, &[endpoint("192.0.2.1:1")], None).await;
+    assert!(matches!(late, Err(ChangeError::Gone)));
+    assert!(matches!(nodes.delete(node).await, Err(ChangeError::Gone)));
+    assert_eq!(world.kept().await, before);
+    assert!(nodes.load(node).await.unwrap().is_none());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn labels_change_and_the_history_remembers() {
+    let world = World::start().await;
+    let (nodes, node) = (nodes(&world), world.node().await.id);
+    let labels = Labels::from_texts(["role=db"]).unwrap();
+    let loaded = nodes.load(node).await.unwrap().unwrap();
+    let outcome = world.store().commit(loaded.plan_label(labels.clone())).await.unwrap();
+    let loaded = nodes.load(node).await.unwrap().unwrap();
+    assert_eq!(
+        (outcome, loaded.body.labels.clone()),
+        (Outcome::Committed(loaded.revision()), labels)
+    );
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nodes_are_found_by_id_and_by_name_in_their_network_alone() {
+    let world = World::start().await;
+    let (nodes, node) = (nodes(&world), world.node().await.id);
+    let name = nodes.load(node).await.unwrap().unwrap().record.name;
+    let (here, there) = ("default".parse().unwrap(), "other".parse().unwrap());
+    for text in [node.to_string(), name.to_string()] {
+        assert_eq!(nodes.find(&here, &text).await.unwrap(), Some(node));
+        assert_eq!(nodes.find(&there, &text).await.unwrap(), None);
+    }
+    for text in ["", "../x", "nobody"] {
+        assert_eq!(nodes.find(&here, text).await.unwrap(), None);
+    }
+    nodes.delete(node).await.unwrap();
+    for text in [node.to_string(), name.to_string()] {
+        assert_eq!(nodes.find(&here, &text).await.unwrap(), None);
+    }
+    world.stop().await;
+}
