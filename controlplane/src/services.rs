@@ -42,8 +42,7 @@ pub fn build(
 ) -> anyhow::Result<(Handler, Health)> {
     let nodes = Nodes::new(replica.store.clone(), background);
     let pace = Pace { grace, ..Pace::default() };
-    let (streams, sessions) =
-        stream::start(replica.clone(), Arc::new(nodes.clone()), serving, pace);
+    let (streams, sessions) = stream::start(replica.clone(), nodes.clone(), serving, pace);
     let enrollment = Enrollment::new(replica.clone(), nodes.clone());
     let admin = Admin::new(replica.clone(), nodes, sessions, serving.token());
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -32,9 +32,11 @@ const HEADERS: u32 = 16 << 10;
 pub struct Cut(CancellationToken);
 
 impl Cut {
-    /// Ends the connection at once, and all its calls.
-    pub fn cut(&self) {
+    /// Ends the connection at once, and all its calls. Says whether nobody had done so before.
+    pub fn cut(&self) -> bool {
+        let first = !self.0.is_cancelled();
         self.0.cancel();
+        first
     }
 }
 

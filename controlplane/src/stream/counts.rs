@@ -17,8 +17,8 @@ macro_rules! counts {
                     self.$field.load(Ordering::Relaxed)
                 }
 
-                pub(super) fn $count(&self) {
-                    self.$field.fetch_add(1, Ordering::Relaxed);
+                pub(super) fn $count(&self, more: u64) {
+                    self.$field.fetch_add(more, Ordering::Relaxed);
                 }
             )*
         }

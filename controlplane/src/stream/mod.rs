@@ -24,15 +24,16 @@ mod record;
 mod reports;
 mod service;
 mod sessions;
+mod stalls;
 mod wait;
 
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
-use wattle_model::{Endpoint, NetworkName, NodeId};
+use wattle_model::{NetworkName, NodeId};
 use wattle_runtime::shutdown::Shutdown;
 
 pub use self::{
@@ -43,13 +44,8 @@ pub use self::{
     sessions::Sessions,
     wait::{AppliedAfter, Lagging, Progress},
 };
-use self::{frames::Frames, own_config::Configs};
-use crate::{
-    listener::Cut,
-    nodes::{ChangeError, Nodes},
-    replica::Replica,
-    store::StoreError,
-};
+use self::{frames::Frames, own_config::Configs, stalls::Stalls};
+use crate::{listener::Cut, nodes::Nodes, replica::Replica};
 
 /// How fast things go.
 #[derive(Debug, Clone, Copy)]
@@ -75,43 +71,13 @@ impl Default for Pace {
 /// What all streams of a replica share.
 struct Shared {
     replica: Arc<Replica>,
-    nodes: Arc<dyn SetEndpoints>,
+    nodes: Nodes,
     sessions: Sessions,
     configs: Configs,
     frames: Frames,
+    stalls: Stalls,
     pace: Pace,
     shutdown: Shutdown,
-}
-
-/// All that streams write.
-#[async_trait::async_trait]
-pub trait SetEndpoints: Send + Sync + 'static {
-    /// Sets where a node may be reached: by its own account, and as the control plane sees it.
-    async fn set_endpoints(
-        &self,
-        node: NodeId,
-        own: Vec<Endpoint>,
-        observed: Option<Endpoint>,
-    ) -> Result<(), StoreError>;
-}
-
-#[async_trait::async_trait]
-impl SetEndpoints for Nodes {
-    async fn set_endpoints(
-        &self,
-        node: NodeId,
-        own: Vec<Endpoint>,
-        observed: Option<Endpoint>,
-    ) -> Result<(), StoreError> {
-        match Self::set_endpoints(self, node, &own, observed).await {
-            // A node that is gone is reached nowhere: its stream ends by itself.
-            Ok(_) | Err(ChangeError::Gone) => Ok(()),
-            Err(ChangeError::Contended) => {
-                Err(StoreError::Unavailable("too much is changing".into()))
-            }
-            Err(ChangeError::Store(error)) => Err(error),
-        }
-    }
 }
 
 /// One agent's call: who it is, by its certificate, and where it comes from.
@@ -120,7 +86,7 @@ struct Call {
     network: NetworkName,
     node: NodeId,
     /// Where its connection comes from.
-    address: Option<SocketAddr>,
+    address: IpAddr,
     connection: Cut,
 }
 
@@ -128,29 +94,36 @@ struct Call {
 /// told to go elsewhere, at a moment of its own within the grace period.
 pub fn start(
     replica: Arc<Replica>,
-    nodes: Arc<dyn SetEndpoints>,
+    nodes: Nodes,
     shutdown: &Shutdown,
     pace: Pace,
 ) -> (SyncService, Sessions) {
     let sessions = Sessions::new(replica.live.clone());
+    let stalls = Stalls::default();
     let shared = Arc::new(Shared {
         configs: Configs::new(Arc::clone(&replica)),
         replica,
         nodes,
         sessions: sessions.clone(),
         frames: Frames::new(),
+        stalls: stalls.clone(),
         pace,
         shutdown: shutdown.clone(),
     });
-    shutdown.spawn("streams", watch_over(sessions.clone(), shutdown.clone(), pace));
+    shutdown.spawn("streams", watch_over(sessions.clone(), stalls, shutdown.clone(), pace));
     (SyncService::new(shared), sessions)
 }
 
-async fn watch_over(sessions: Sessions, shutdown: Shutdown, pace: Pace) {
+async fn watch_over(sessions: Sessions, stalls: Stalls, shutdown: Shutdown, pace: Pace) {
     let sweep = async {
         loop {
             sleep(pace.stall / 12).await;
-            sessions.sweep(pace.stall);
+            let stalled = stalls.cut(pace.stall);
+            if stalled > 0 {
+                tracing::info!(stalled, "cut streams that can't be written to");
+                sessions.counts().count_stalled(stalled as u64);
+            }
+            sessions.forget_dead();
         }
     };
     shutdown.token().run_until_cancelled(sweep).await;

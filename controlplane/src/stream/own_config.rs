@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::Duration,
 };
@@ -18,9 +18,9 @@ use wattle_proto::{
     sync,
 };
 
-use super::{encode, reports};
+use super::encode;
 use crate::{
-    nodes::NodeRecord,
+    nodes::{NodeRecord, observed_endpoint},
     replica::Replica,
     store::{StoreError, keys},
 };
@@ -136,16 +136,16 @@ pub(super) struct OwnConfig {
 }
 
 impl OwnConfig {
-    /// The config of an agent whose stream comes from `stream` and which has `sent`.
+    /// The config of an agent whose stream comes from `connection` and which has `sent`.
     pub(super) fn new(
         own: Own,
         ranges: Ranges,
-        stream: Option<SocketAddr>,
+        connection: IpAddr,
         sent: Option<[u8; 32]>,
     ) -> Self {
         // The port isn't known before the agent reports it; the one it had last time spares most
         // agents two configs at every reconnect.
-        let observed = own.listen_port.and_then(|port| reports::observed(stream, port));
+        let observed = own.listen_port.and_then(|port| observed_endpoint(connection, port));
         Self { own, ranges, observed, sent, changed: true }
     }
 

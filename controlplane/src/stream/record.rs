@@ -10,8 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use wattle_model::{InstanceId, NetworkName, NodeId, Revision};
 
-use super::{body::Gate, convert::DataPlane, orders::Orders};
-use crate::listener::Cut;
+use super::{convert::DataPlane, orders::Orders};
 
 /// Acks whose time is remembered, for waits that begin after the ack.
 const MAX_ACKS: usize = 16;
@@ -74,6 +73,8 @@ pub(super) struct State {
     acks: VecDeque<AckAt>,
     displaced_at: Option<Instant>,
     resynced_at: Option<Instant>,
+    /// When endpoints may be written for the node: its streams share this.
+    pub(super) write_at: Instant,
 }
 
 /// The stream that holds the node's identity.
@@ -81,8 +82,6 @@ pub(super) struct Stream {
     /// Tells this stream from the one before and after it.
     pub(super) number: u64,
     pub(super) orders: Arc<Orders>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) connection: Cut,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -112,6 +111,7 @@ impl Record {
             acks: VecDeque::new(),
             displaced_at: None,
             resynced_at: None,
+            write_at: Instant::now(),
         };
         Self { network, node, state: Mutex::new(state) }
     }
@@ -219,7 +219,7 @@ mod tests {
     use super::*;
 
     fn stream(number: u64) -> Stream {
-        Stream { number, orders: Arc::default(), gate: Arc::default(), connection: Cut::default() }
+        Stream { number, orders: Arc::default() }
     }
 
     fn hello(applied: u64) -> Entering {

@@ -1,10 +1,7 @@
 //! What an agent says of itself, on its way to the store: at most one write a second, the latest
 //! wins, and nothing is written twice.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::{sync::oneshot, time::Instant};
 use wattle_model::Endpoint;
@@ -23,16 +20,6 @@ pub(super) struct Endpoints {
     pub(super) observed: Option<Endpoint>,
 }
 
-/// Where a stream comes from, with the port that the agent listens on. Nothing if the agent runs
-/// on this machine: nobody else could use that.
-pub(super) fn observed(stream: Option<SocketAddr>, listen_port: u16) -> Option<Endpoint> {
-    let ip: IpAddr = stream?.ip().to_canonical();
-    if ip.is_loopback() {
-        return None;
-    }
-    Endpoint::new(SocketAddr::new(ip, listen_port)).ok()
-}
-
 /// One agent's reports.
 #[derive(Debug)]
 pub(super) struct Reports {
@@ -43,8 +30,14 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    pub(super) fn new() -> Self {
-        Self { wanted: None, writing: None, written: None, not_before: Instant::now() }
+    /// Nothing yet, and nothing to be written before `not_before`.
+    pub(super) const fn new(not_before: Instant) -> Self {
+        Self { wanted: None, writing: None, written: None, not_before }
+    }
+
+    /// When the next write may be.
+    pub(super) const fn not_before(&self) -> Instant {
+        self.not_before
     }
 
     /// The agent reported. What waited before is out of date.
@@ -87,6 +80,8 @@ impl Reports {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn endpoints(port: u16) -> Endpoints {
@@ -96,7 +91,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_is_one_write_a_second_of_the_latest() {
-        let (mut reports, mut writes) = (Reports::new(), Vec::new());
+        let (mut reports, mut writes) = (Reports::new(Instant::now()), Vec::new());
         let start = Instant::now();
         for n in 0..2500_u16 {
             reports.offer(endpoints(n + 1));
@@ -113,7 +108,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_written_is_not_written_again_and_a_failure_is() {
-        let mut reports = Reports::new();
+        let mut reports = Reports::new(Instant::now());
         reports.offer(endpoints(1));
         let (_, done) = reports.begin().unwrap();
         reports.offer(endpoints(1));
@@ -128,15 +123,5 @@ mod tests {
         reports.ended().await;
         reports.offer(endpoints(1));
         assert_eq!(reports.due(), None);
-    }
-
-    #[test]
-    fn loopback_is_no_endpoint() {
-        let observed = |address: &str| observed(Some(address.parse().unwrap()), 51820);
-        assert_eq!(observed("127.0.0.1:1"), None);
-        assert_eq!(observed("[::1]:1"), None);
-        assert_eq!(observed("[::ffff:127.0.0.1]:1"), None);
-        let seen = observed("[::ffff:192.0.2.7]:999").unwrap();
-        assert_eq!(seen.to_string(), "192.0.2.7:51820");
     }
 }

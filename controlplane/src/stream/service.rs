@@ -58,9 +58,9 @@ impl SyncService {
         let requests =
             Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
         let (shared, gate) = (Arc::clone(&self.shared), Arc::new(Gate::default()));
-        let body = LoopBody::new(Arc::clone(&gate), |outlet| {
-            agent_loop::run(shared, call, gate, outlet, requests)
-        });
+        let watched = shared.stalls.watch(Arc::clone(&gate), call.connection.clone());
+        let body =
+            LoopBody::new(gate, |outlet| agent_loop::run(shared, call, watched, outlet, requests));
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(http::header::CONTENT_TYPE, GRPC_CONTENT_TYPE);
         Ok(response)
@@ -87,7 +87,9 @@ fn caller(request: &Request<Body>) -> Result<Call, Status> {
     let Some(Principal::Node { network, node, .. }) = extensions.get::<Principal>() else {
         return Err(Status::permission_denied("only nodes have streams"));
     };
-    let address = extensions.get::<PeerInfo>().map(|peer| peer.address);
+    let peer = extensions.get::<PeerInfo>();
+    let peer = peer.ok_or_else(|| Status::internal("a connection nobody knows anything of"))?;
+    let address = peer.address.ip();
     let connection = extensions.get().cloned().unwrap_or_default();
     Ok(Call { network: network.clone(), node: *node, address, connection })
 }

@@ -20,7 +20,6 @@ use wattle_view::Life;
 
 use super::{
     Call,
-    body::Gate,
     counts::Counts,
     hello::FullSet,
     orders::{End, Orders},
@@ -139,13 +138,12 @@ impl Sessions {
     }
 
     /// A stream takes a node's identity over from whichever stream held it.
-    pub(super) fn enter(&self, call: &Call, gate: Arc<Gate>, hello: Entering) -> Registration {
+    pub(super) fn enter(&self, call: &Call, hello: Entering) -> Registration {
         let Call { network, node, .. } = call;
         let record = self.record_of(network, *node);
         let number = self.0.next_number.fetch_add(1, Ordering::Relaxed);
         let orders = Arc::new(Orders::default());
-        let connection = call.connection.clone();
-        let stream = Stream { number, orders: Arc::clone(&orders), gate, connection };
+        let stream = Stream { number, orders: Arc::clone(&orders) };
         let mut state = record.lock();
         let before = state.info.instance;
         let same = before == hello.instance;
@@ -157,7 +155,7 @@ impl Sessions {
             Some(old) => {
                 old.orders.end(End::Displaced);
                 state.displaced();
-                self.0.counts.count_displaced();
+                self.0.counts.count_displaced(1);
                 tracing::warn!(%network, %node, "two machines use this node's identity");
             }
         }
@@ -170,21 +168,8 @@ impl Sessions {
         Registration { sessions: self.clone(), record, number, orders }
     }
 
-    /// Cuts the streams that can't be written to, and forgets nodes that don't live any more.
-    pub(super) fn sweep(&self, patience: Duration) {
-        let records: Vec<_> = self.0.records.lock().values().cloned().collect();
-        for record in &records {
-            let mut state = record.lock();
-            let Some(stream) = &state.stream else { continue };
-            if stream.gate.stalled().is_some_and(|stalled| stalled >= patience) {
-                stream.connection.cut();
-                let number = stream.number;
-                self.0.counts.count_stalled();
-                tracing::info!(node = %record.node, "cutting a stream that can't be written to");
-                self.left(record, &mut state, number);
-            }
-        }
-        drop(records);
+    /// Forgets nodes that don't live any more.
+    pub(super) fn forget_dead(&self) {
         let index = self.0.live.read();
         let lives = |record: &Record| index.life(&record.network, record.node) == Life::Live;
         // A stream that is just entering holds its record, too.
@@ -247,6 +232,16 @@ impl Registration {
             state.applied(ack);
             self.sessions.0.waits.moved(self.record.node, &state);
         }
+    }
+
+    /// When endpoints may be written for the node.
+    pub(super) fn write_at(&self) -> Instant {
+        self.record.lock().write_at
+    }
+
+    /// Endpoints are being written; not again before `next`.
+    pub(super) fn writes(&self, next: Instant) {
+        self.record.lock().write_at = next;
     }
 
     /// Notes a full set on request, or says how long the agent has to wait for one.

@@ -9,10 +9,11 @@ use super::{
         farewell::Farewell,
         hello::FullSet,
         record::{Applied, Rejected},
-        reports::{Endpoints, observed},
+        reports::Endpoints,
     },
     AgentLoop,
 };
+use crate::nodes::observed_endpoint;
 
 impl AgentLoop {
     pub(super) fn request(&mut self, request: Request) -> Result<(), Farewell> {
@@ -31,7 +32,7 @@ impl AgentLoop {
         let acked = self.ledger.ack(ack.revision, ack.digest).map_err(Farewell::protocol)?;
         if !acked.digest_matches {
             tracing::debug!(node = %self.call.node, revision = %ack.revision, "wrong digest");
-            self.shared.sessions.counts().count_digest_mismatch();
+            self.shared.sessions.counts().count_digest_mismatch(1);
             return Ok(());
         }
         let rejected = acked.commit.then(|| self.rejected(&ack, acked.since));
@@ -66,7 +67,7 @@ impl AgentLoop {
     }
 
     fn report(&mut self, report: Report) {
-        let observed = observed(self.call.address, report.listen_port);
+        let observed = observed_endpoint(self.call.address, report.listen_port);
         self.registration.note(|info| info.data_plane = report.data_plane);
         self.config.observe(observed);
         self.reports.offer(Endpoints { own: report.endpoints, observed });
@@ -76,11 +77,11 @@ impl AgentLoop {
         if !self.ledger.knows(at) {
             return Err(Farewell::protocol(format_args!("resync.revision: {at} was never sent")));
         }
-        if self.shared.replica.live.is_stale() && !self.hello.accept_stale {
+        if self.shared.replica.live.is_stale() && !self.accept_stale {
             return Err(Farewell::retry(Reason::Stale));
         }
         if let Err(wait) = self.registration.resync() {
-            self.shared.sessions.counts().count_resync_refused();
+            self.shared.sessions.counts().count_resync_refused(1);
             return Err(Farewell::Retry(Reason::Busy, wait));
         }
         tracing::info!(node = %self.call.node, revision = %at, "agent asks for a full set");

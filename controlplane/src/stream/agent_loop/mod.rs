@@ -20,8 +20,8 @@ use wattle_view::Commit;
 
 use super::{
     Call, Shared,
-    body::{Gate, Outlet},
-    convert::{Hello, Request},
+    body::Outlet,
+    convert::Request,
     cursor::Cursor,
     encode,
     farewell::Farewell,
@@ -33,18 +33,19 @@ use super::{
     record::Entering,
     reports::Reports,
     sessions::Registration,
+    stalls::Watched,
 };
 
 /// Serves an agent until the stream ends.
 pub(super) async fn run(
     shared: Arc<Shared>,
     call: Call,
-    gate: Arc<Gate>,
+    _watched: Watched,
     outlet: Outlet,
     mut requests: Streaming<SyncRequest>,
 ) -> Status {
     let served = async {
-        let mut agent = AgentLoop::open(shared, call, gate, &outlet, &mut requests).await?;
+        let mut agent = AgentLoop::open(shared, call, &outlet, &mut requests).await?;
         agent.serve(&outlet, &mut requests).await
     };
     let Err(farewell) = served.await;
@@ -61,7 +62,7 @@ enum Never {}
 struct AgentLoop {
     shared: Arc<Shared>,
     call: Call,
-    hello: Hello,
+    accept_stale: bool,
     registration: Registration,
     head: watch::Receiver<Revision>,
     cursor: Cursor,
@@ -92,7 +93,6 @@ impl AgentLoop {
     async fn open(
         shared: Arc<Shared>,
         call: Call,
-        gate: Arc<Gate>,
         outlet: &Outlet,
         requests: &mut Streaming<SyncRequest>,
     ) -> Result<Self, Farewell> {
@@ -111,12 +111,9 @@ impl AgentLoop {
             Start::Resume(revision) => (Cursor::resume(revision), revision, None),
             Start::Everything(reason) => (Cursor::full_set(), Revision::ZERO, Some(reason)),
         };
-        let entering = Entering {
-            instance: hello.instance,
-            applied,
-            agent_version: hello.agent_version.clone(),
-        };
-        let registration = shared.sessions.enter(&call, gate, entering);
+        let entering =
+            Entering { instance: hello.instance, applied, agent_version: hello.agent_version };
+        let registration = shared.sessions.enter(&call, entering);
         if let Some(reason) = full_set {
             shared.sessions.count_full_set(reason);
         }
@@ -132,7 +129,7 @@ impl AgentLoop {
             cursor,
             ledger: Ledger::new(applied),
             config,
-            reports: Reports::new(),
+            reports: Reports::new(registration.write_at()),
             sight: None,
             // An agent that is owed nothing learns at once that it is up to date.
             heartbeat_at: Instant::now(),
@@ -140,7 +137,7 @@ impl AgentLoop {
             timer: Box::pin(sleep_until(Instant::now())),
             shared,
             call,
-            hello,
+            accept_stale: hello.accept_stale,
             registration,
         })
     }
@@ -210,7 +207,7 @@ impl AgentLoop {
                 let request = Request::try_from(request).map_err(Farewell::protocol);
                 let taken = request.and_then(|request| self.request(request));
                 if matches!(taken, Err(Farewell::Failed(_))) {
-                    self.shared.sessions.counts().count_protocol_error();
+                    self.shared.sessions.counts().count_protocol_error(1);
                 }
                 taken
             }
@@ -248,9 +245,10 @@ impl AgentLoop {
     /// the agent doesn't read, and mustn't hold up others in the middle of a write.
     fn write_report(&mut self) {
         let Some((endpoints, done)) = self.reports.begin() else { return };
-        let (nodes, node) = (Arc::clone(&self.shared.nodes), self.call.node);
+        self.registration.writes(self.reports.not_before());
+        let (nodes, node) = (self.shared.nodes.clone(), self.call.node);
         self.shared.shutdown.spawn("set-endpoints", async move {
-            let written = nodes.set_endpoints(node, endpoints.own, endpoints.observed).await;
+            let written = nodes.set_endpoints(node, &endpoints.own, endpoints.observed).await;
             if let Err(error) = &written {
                 tracing::debug!(%node, %error, "endpoints not written");
             }

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rand::RngExt as _;
 use tokio::time::Instant;
+use wattle_model::Revision;
 use wattle_proto::sync::retry::Reason;
 use wattle_view::Life;
 
@@ -38,6 +39,10 @@ impl AgentLoop {
         let shared = Arc::clone(&self.shared);
         let index = shared.replica.live.read();
         let from = self.cursor.from();
+        if from != Revision::ZERO && !index.resumable(from) {
+            // The view was listed anew and has forgotten, or unlearned, where this agent stands.
+            return Err(Farewell::retry(Reason::Behind));
+        }
         let Some(key) =
             index.pull_key(&self.call.network, self.call.node, from, self.cursor.after())
         else {

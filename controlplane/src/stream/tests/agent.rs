@@ -21,6 +21,9 @@ use wattle_runtime::dial;
 
 use super::world::{Node, PATIENCE, World, network};
 
+/// Where only these come, what a test waits for won't.
+const MAX_HEARTBEATS: u32 = 30;
+
 /// What an agent keeps across streams.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Held {
@@ -36,6 +39,8 @@ pub(super) struct Agent {
     pub(super) held: Held,
     requests: mpsc::Sender<SyncRequest>,
     pub(super) responses: Streaming<SyncResponse>,
+    /// Since anything else came.
+    heartbeats: u32,
 }
 
 /// A whole batch.
@@ -99,7 +104,7 @@ impl Agent {
         let (requests, outgoing) = mpsc::channel(4);
         let mut client = SyncServiceClient::new(dialed.channel);
         let responses = client.sync(ReceiverStream::new(outgoing)).await?.into_inner();
-        Ok(Self { held, requests, responses })
+        Ok(Self { held, requests, responses, heartbeats: 0 })
     }
 
     /// Opens a stream, says hello and is welcome.
@@ -136,7 +141,11 @@ impl Agent {
     /// The next message, or how the stream ended.
     pub(super) async fn receive(&mut self) -> Result<Option<Message>, Status> {
         let response = timeout(PATIENCE, self.responses.message()).await.expect("silence")?;
-        Ok(response.map(|response| response.message.unwrap()))
+        let message = response.map(|response| response.message.unwrap());
+        let idle = matches!(message, Some(Message::Heartbeat(_)));
+        self.heartbeats = if idle { self.heartbeats + 1 } else { 0 };
+        assert!(self.heartbeats < MAX_HEARTBEATS, "nothing but heartbeats");
+        Ok(message)
     }
 
     pub(super) async fn next(&mut self) -> Message {
@@ -145,8 +154,12 @@ impl Agent {
 
     /// The next whole batch, applied. Heartbeats before it are passed over.
     pub(super) async fn batch(&mut self) -> Batch {
+        self.batch_after(Vec::new()).await
+    }
+
+    /// The rest of a batch whose first frames are read, applied with them.
+    pub(super) async fn batch_after(&mut self, mut frames: Vec<sync::Frame>) -> Batch {
         let mut batch = Batch::default();
-        let mut frames = Vec::new();
         loop {
             match self.next().await {
                 Message::Config(config) => batch.config = Some(config),

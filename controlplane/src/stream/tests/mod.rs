@@ -3,8 +3,11 @@
 
 mod acks;
 mod agent;
+mod cuts;
 mod ends;
 mod flow;
+mod lagging;
 mod resume;
+mod veil;
 mod wait;
 mod world;

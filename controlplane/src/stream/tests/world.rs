@@ -21,23 +21,25 @@ use wattle_model::{
 };
 use wattle_proto::{
     entry,
-    record::{NodeBody, decode_history, encode_changed, encode_first},
+    record::{NetworkBody, NodeBody, decode_history, encode_changed, encode_first},
     store as record,
 };
 use wattle_runtime::shutdown::Shutdown;
 
+use super::veil::{Sight, Veil};
 use crate::{
     access::{AccessLayer, PeerInfo},
     cluster::{self, Cluster},
     listener::{Connections, TlsListener},
+    nodes::Nodes,
     replica::Replica,
     store::{
-        Operation, Outcome, Store, StoreError, Transaction,
+        Operation, Outcome, Store, Transaction,
         embedded::Embedded,
         feed::{Feed, Live},
         keys,
     },
-    stream::{self, Pace, Sessions, SetEndpoints, SyncService},
+    stream::{self, Pace, Sessions, SyncService},
 };
 
 /// Faster than in the field, so that tests can wait for it.
@@ -57,6 +59,7 @@ pub(super) struct World {
     pub(super) service: SyncService,
     pub(super) address: SocketAddr,
     pub(super) shutdown: Shutdown,
+    pub(super) veil: Veil,
     enrolled: AtomicU8,
     folder: TempDir,
 }
@@ -76,15 +79,25 @@ impl World {
             Arc::new(Embedded::open(&folder.path().join("store.redb")).unwrap());
         let now = SystemTime::now();
         let cluster = cluster::open(store.as_ref(), folder.path(), now).await.unwrap();
-        Self::start(store, cluster, folder).await
+        let world = Self::start(Veil::over(store), cluster, folder).await;
+        world.live.ready().await;
+        world
     }
 
-    async fn start(store: Arc<dyn Store>, cluster: Cluster, folder: TempDir) -> Self {
+    /// A replica that can't read its store yet.
+    pub(super) async fn unready() -> Self {
+        let Self { replica, folder, veil, .. } = Self::new().await;
+        veil.set(Sight::Gone);
+        let cluster = cluster::open(replica.store.as_ref(), folder.path(), SystemTime::now()).await;
+        Self::start(veil, cluster.unwrap(), folder).await
+    }
+
+    async fn start(veil: Veil, cluster: Cluster, folder: TempDir) -> Self {
+        let store: Arc<dyn Store> = Arc::new(veil.clone());
         let shutdown = Shutdown::new();
         let (feed, live) = Feed::new(Arc::clone(&store));
         // Not under `shutdown`: the feed outlives the drain.
         tokio::spawn(feed.run(tokio_util::sync::CancellationToken::new()));
-        live.ready().await;
         let replica = Arc::new(Replica {
             id: ReplicaId::new([9; 16]),
             store: Arc::clone(&store),
@@ -97,30 +110,41 @@ impl World {
             certificate_lifetime: YEAR,
             started: SystemTime::now(),
         });
-        let nodes = Arc::new(Writer(store));
+        let nodes = Nodes::new(store, &shutdown);
         let (service, sessions) = stream::start(Arc::clone(&replica), nodes, &shutdown, PACE);
         let address = listen(&replica, service.clone(), &Connections::new(shutdown.token())).await;
         let enrolled = AtomicU8::new(0);
-        Self { replica, live, sessions, service, address, shutdown, enrolled, folder }
+        Self { replica, live, sessions, service, address, shutdown, veil, enrolled, folder }
     }
 
     /// Another replica on the same store.
     pub(super) async fn restarted(self) -> Self {
-        let Self { replica, folder, enrolled, .. } = self;
-        let store = Arc::clone(&replica.store);
-        let cluster = cluster::open(store.as_ref(), folder.path(), SystemTime::now()).await;
-        let mut world = Self::start(store, cluster.unwrap(), folder).await;
+        let Self { replica, folder, enrolled, veil, .. } = self;
+        let cluster = cluster::open(replica.store.as_ref(), folder.path(), SystemTime::now()).await;
+        let mut world = Self::start(veil, cluster.unwrap(), folder).await;
+        world.live.ready().await;
         world.enrolled = enrolled;
         world
     }
 
     pub(super) async fn commit(&self, transaction: Transaction) -> Revision {
-        let Outcome::Committed(revision) = self.replica.store.commit(transaction).await.unwrap()
-        else {
-            panic!("conflict")
-        };
+        let revision = self.commit_unseen(transaction).await;
         self.live.head().wait_for(|head| *head >= revision).await.unwrap();
         revision
+    }
+
+    /// Commits, and doesn't wait for the view.
+    async fn commit_unseen(&self, transaction: Transaction) -> Revision {
+        match self.replica.store.commit(transaction).await.unwrap() {
+            Outcome::Committed(revision) => revision,
+            Outcome::Conflict => panic!("conflict"),
+        }
+    }
+
+    /// As [`World::change`], while the view can't see it.
+    pub(super) async fn change_unseen(&self, node: &Node, port: u16) -> Revision {
+        let put = Transaction::default().put(keys::peer(&network(), node.id), entry_of(node, port));
+        self.commit_unseen(put).await
     }
 
     pub(super) async fn enroll(&self) -> Node {
@@ -141,7 +165,7 @@ impl World {
         let node =
             Node { id: NodeId::new([0xaa; 16]), key: Arc::new(KeyPair::generate()), number: 200 };
         let create = Transaction::default().create(keys::identity(node.id), identity(&node, 0));
-        self.commit(create).await;
+        self.commit_unseen(create).await;
         node
     }
 
@@ -160,6 +184,17 @@ impl World {
             .delete(keys::peer(&network(), node.id))
             .put(keys::identity(node.id), identity(node, 7));
         self.commit(transaction).await
+    }
+
+    /// Widens the network's IPv4 range.
+    pub(super) async fn change_range(&self, range: &str) -> Revision {
+        let key = keys::network(&network());
+        let stored = self.replica.store.get(&key).await.unwrap().unwrap();
+        let history = decode_history::<NetworkBody>(&stored.value, stored.modified).unwrap();
+        let body = history.present().body.clone().unwrap();
+        let body = NetworkBody { ipv4_range: range.to_owned(), ..body };
+        let changed = encode_changed(history, Some(body));
+        self.commit(Transaction::default().replace(&stored, changed)).await
     }
 
     /// A transaction that concerns no agent.
@@ -244,26 +279,6 @@ fn identity(node: &Node, deleted_at_millis: u64) -> Bytes {
     }
     .encode_to_vec()
     .into()
-}
-
-struct Writer(Arc<dyn Store>);
-
-#[async_trait::async_trait]
-impl SetEndpoints for Writer {
-    async fn set_endpoints(
-        &self,
-        node: NodeId,
-        own: Vec<Endpoint>,
-        observed: Option<Endpoint>,
-    ) -> Result<(), StoreError> {
-        let stored = self.0.get(&keys::identity(node)).await?.unwrap();
-        let mut identity = record::Identity::decode(stored.value).unwrap();
-        identity.own_endpoints = own.iter().map(|e| e.to_bytes().into()).collect();
-        identity.observed_endpoint = observed.map(|e| e.to_bytes().into()).unwrap_or_default();
-        let put = Transaction::default().put(stored.key, identity.encode_to_vec().into());
-        assert!(matches!(self.0.commit(put).await?, Outcome::Committed(_)));
-        Ok(())
-    }
 }
 
 async fn listen(
