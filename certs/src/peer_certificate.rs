@@ -16,6 +16,8 @@ pub struct PeerCertificate {
     pub id: SpiffeId,
     /// SHA-256 of its key's SPKI.
     pub fingerprint: Fingerprint,
+    /// The beginning of its life.
+    pub not_before: SystemTime,
     /// The end of its life.
     pub not_after: SystemTime,
     /// Its serial number, big-endian.
@@ -58,11 +60,13 @@ pub fn peer_identity(
     if !usage_fits(&parsed, &id.identity)? {
         return Err(InvalidCertificate::Usage(id.to_string()));
     }
-    let not_after = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    let validity = parsed.validity();
+    let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     Ok(PeerCertificate {
         id,
         fingerprint: provider::fingerprint(parsed.public_key().raw),
-        not_after: UNIX_EPOCH + Duration::from_secs(not_after),
+        not_before: time(validity.not_before.timestamp()),
+        not_after: time(validity.not_after.timestamp()),
         serial: parsed.raw_serial().to_vec(),
     })
 }
