@@ -28,13 +28,13 @@ const INTERNAL: [&str; 11] = [
 const DOCKER_NETWORK: usize = 15;
 
 /// The host's interfaces and routes at one moment, this agent's own left out.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     addresses: Vec<Address>,
     routes: Vec<(String, IpNet)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Address {
     interface: String,
     net: IpNet,
@@ -98,6 +98,19 @@ impl Host {
             addresses: addresses.iter().filter_map(|a| Address::of(a, &others)).collect(),
             routes: routes.iter().filter_map(|route| named(route, &others)).collect(),
         })
+    }
+
+    /// A host with these addresses, for tests of what depends on them.
+    #[cfg(test)]
+    pub(crate) fn with_addresses(nets: &[&str]) -> Self {
+        let address = |net: &&str| Address {
+            interface: "eth0".to_owned(),
+            net: net.parse().unwrap(),
+            reachable: true,
+            internal: false,
+            stable: true,
+        };
+        Self { addresses: nets.iter().map(address).collect(), routes: Vec::new() }
     }
 
     /// Addresses under which peers may reach this host, in the kernel's order. Those inside a

@@ -1,0 +1,292 @@
+//! Wiring: what each subcommand does, and the agent as a whole. Everything is built here; the parts
+//! know only what they are handed.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+};
+use wattle_model::{Endpoint, NodeId};
+use wattle_runtime::shutdown::{self, Shutdown};
+
+use crate::{
+    config::{self, Command, Config, DeviceArgs, JoinArgs, RunArgs},
+    join::{self, Wishes},
+    kernel::{self, Host},
+    leave,
+    reconcile::{Mesh, Open, Reconciler},
+    renew, report,
+    session::{self, Outcome, Parts, Session, SessionStatus},
+    state::{
+        StateDir,
+        committed_set::CommittedSet,
+        identity::{Identity, SharedIdentity},
+    },
+    status::{
+        self, Sources,
+        socket::{self, Leave},
+    },
+    wireguard_key,
+};
+
+/// How long tasks get to finish what they are at: a commit, an answer.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How the program ended, when it ended as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// What was asked for is done; here is what to tell the user.
+    Done(String),
+    /// The agent was stopped. The mesh stays as it is.
+    Stopped,
+    /// The node was deleted; the agent took its link down.
+    Removed,
+}
+
+impl Exit {
+    /// The process's exit status. Units don't restart an agent that ends with 3.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Done(_) | Self::Stopped => 0,
+            Self::Removed => 3,
+        }
+    }
+}
+
+/// Does what the command line asks for.
+pub async fn run(config: Config) -> anyhow::Result<Exit> {
+    match config.command {
+        Command::Join(args) => join(args).await.map(Exit::Done),
+        Command::Run(args) => daemon(args).await,
+        Command::Status(args) => status::print(&args).await.map(Exit::Done),
+        Command::Leave(args) => {
+            leave::leave(args).await?;
+            Ok(Exit::Done("left: node, interface and identity are gone".into()))
+        }
+    }
+}
+
+async fn join(args: JoinArgs) -> anyhow::Result<String> {
+    let Some(token) = config::token(args.token, args.token_file.as_deref())? else {
+        bail!("no join token: give it with --token-file FILE, or --token-file - for stdin");
+    };
+    let state = StateDir::open(&args.state.state_dir)?;
+    if let Some(identity) = state.identity()?.filter(|identity| !identity.deleted) {
+        let settings = &identity.settings;
+        bail!(
+            "this machine is already node {} of network {}: run `wattle-agent leave` first",
+            settings.name,
+            settings.network
+        );
+    }
+    let identity = join::join(&state, &token, &wishes(args.name.name, &args.device)).await?;
+    Ok(joined(&identity))
+}
+
+fn joined(identity: &Identity) -> String {
+    let settings = &identity.settings;
+    let addresses = settings.addresses.on_interface();
+    let addresses: Vec<String> = addresses.iter().map(|net| net.addr().to_string()).collect();
+    format!("joined network {} as {} ({})", settings.network, settings.name, addresses.join(", "))
+}
+
+fn wishes(name: Option<wattle_model::NodeName>, device: &DeviceArgs) -> Wishes {
+    Wishes {
+        name,
+        interface: device.interface.clone(),
+        listen_port: device.listen_port,
+        declared: device.endpoints.clone(),
+    }
+}
+
+async fn daemon(args: RunArgs) -> anyhow::Result<Exit> {
+    let state = Arc::new(StateDir::open(&args.state.state_dir)?);
+    let identity = match state.identity()? {
+        Some(identity) => identity,
+        None => enrol(&state, &args).await?,
+    };
+    if identity.deleted {
+        tracing::error!("this node was deleted: `wattle-agent join` enrols the machine anew");
+        return Ok(Exit::Removed);
+    }
+    let DeviceArgs { interface, dataplane, listen_port, endpoints } = args.device;
+    let (name, key) = (interface.clone(), identity.wireguard_key.clone());
+    let open: Open = Box::new(move || {
+        let (name, key) = (name.clone(), key.clone());
+        Box::pin(async move { kernel::open(dataplane, &name, &key, listen_port).await })
+    });
+    let build = Build {
+        state,
+        identity,
+        open,
+        socket: args.state.socket.unwrap_or_else(|| args.state.state_dir.join("agent.sock")),
+        host: Host::read(&interface).await?,
+        interface,
+        listen_port,
+        declared: endpoints,
+    };
+    let agent = Agent::build(build).await?;
+    agent.run(async { shutdown::signals().await.map(drop) }).await
+}
+
+async fn enrol(state: &StateDir, args: &RunArgs) -> anyhow::Result<Identity> {
+    let Some(token) = config::token(args.token.clone(), args.token_file.as_deref())? else {
+        bail!(
+            "this machine hasn't joined a network: run `wattle-agent join`, or give a join token \
+             with --token-file"
+        );
+    };
+    let identity = join::join(state, &token, &wishes(args.name.name.clone(), &args.device)).await?;
+    tracing::info!("{}", joined(&identity));
+    Ok(identity)
+}
+
+/// What an agent is built from.
+pub(crate) struct Build {
+    pub(crate) state: Arc<StateDir>,
+    pub(crate) identity: Identity,
+    pub(crate) open: Open,
+    pub(crate) socket: PathBuf,
+    pub(crate) interface: String,
+    pub(crate) listen_port: u16,
+    pub(crate) declared: Vec<Endpoint>,
+    /// This machine's addresses.
+    pub(crate) host: Host,
+}
+
+/// A whole agent. Its mesh is up already; it follows nobody yet.
+pub(crate) struct Agent {
+    state: Arc<StateDir>,
+    identity: SharedIdentity,
+    mesh: Mesh,
+    /// Everything that changes state or device.
+    work: Shutdown,
+    /// The local socket, which ends last: it tells of the end.
+    front: Shutdown,
+    removed: mpsc::Receiver<()>,
+    leaves: mpsc::Receiver<Leave>,
+}
+
+impl Agent {
+    /// Brings the mesh back from the last committed set, before anything else and with no control
+    /// plane; then starts what follows it.
+    pub(crate) async fn build(build: Build) -> anyhow::Result<Self> {
+        let (log, held) = build.state.committed()?;
+        let node: NodeId = build.identity.node_id;
+        let public_key = wireguard_key::public(&build.identity.wireguard_key)
+            .context("the identity's WireGuard key")?;
+        let settings = &build.identity.settings;
+        let host = watch::Sender::new(Arc::new(build.host));
+        let (mut reconciler, mesh) = Reconciler::open(
+            build.open,
+            node,
+            public_key,
+            build.listen_port,
+            settings,
+            host.subscribe(),
+        )
+        .await?;
+        reconciler.restore(session::restored(&held)).await;
+        tracing::info!(
+            node = %settings.name,
+            network = %settings.network,
+            peers = held.entries().len(),
+            revision = held.revision().0,
+            "the mesh is up as last known"
+        );
+
+        let (work, front) = (Shutdown::new(), Shutdown::new());
+        let (tell_removed, removed) = mpsc::channel(2);
+        let (ask_leave, leaves) = mpsc::channel(1);
+        let identity = SharedIdentity::new(build.state.clone(), build.identity);
+        work.spawn("reconcile", reconciler.run(work.token()));
+
+        let parts = Parts {
+            identity: identity.clone(),
+            set: CommittedSet::new(log, held),
+            mesh: mesh.clone(),
+            host: host.subscribe(),
+            declared: build.declared,
+        };
+        let session_status = watch::Sender::new(SessionStatus::default());
+        let sources = Sources {
+            identity: identity.clone(),
+            session: session_status.subscribe(),
+            mesh: mesh.clone(),
+            interface: build.interface.clone(),
+        };
+        let session = Session::new(parts, session_status, work.token());
+        work.spawn("session", ends(session.run(), tell_removed.clone()));
+        work.spawn("renew", ends(renew::run(identity.clone(), work.token()), tell_removed));
+        work.spawn("host", report::watch_host(build.interface, host, work.token()));
+
+        let listener = socket::listen(&build.socket)
+            .with_context(|| format!("listening on {}", build.socket.display()))?;
+        front.spawn("status", socket::serve(listener, sources, ask_leave, front.token()));
+        Ok(Self { state: build.state, identity, mesh, work, front, removed, leaves })
+    }
+
+    /// Runs until `stop`, until the node is deleted, or until somebody has it leave.
+    pub(crate) async fn run(
+        mut self,
+        stop: impl Future<Output = std::io::Result<()>>,
+    ) -> anyhow::Result<Exit> {
+        let mut stop = std::pin::pin!(stop);
+        let exit = loop {
+            select! {
+                stopped = &mut stop => break stopped.map(|()| Exit::Stopped)?,
+                () = self.work.requested() => bail!("a part of the agent failed: see the log"),
+                Some(()) = self.removed.recv() => break self.take_down().await?,
+                Some(leave) = self.leaves.recv() => {
+                    if let Some(exit) = self.leave(leave).await {
+                        break exit;
+                    }
+                }
+            }
+        };
+        self.work.drain(GRACE).await;
+        self.front.drain(GRACE).await;
+        Ok(exit)
+    }
+
+    /// The node was deleted. The marker is kept first: whatever happens next, this machine doesn't
+    /// enrol again by itself.
+    async fn take_down(&self) -> anyhow::Result<Exit> {
+        self.identity.update(|identity| identity.deleted = true)?;
+        self.mesh.remove().await??;
+        tracing::error!(
+            "this node was deleted: its link is down, and `wattle-agent join` enrols the machine \
+             anew"
+        );
+        Ok(Exit::Removed)
+    }
+
+    /// Leaves, where the control plane agrees; otherwise the agent goes on.
+    async fn leave(&self, leave: Leave) -> Option<Exit> {
+        let left = self.left(leave.force).await;
+        let exit = left.is_ok().then(|| Exit::Done("left".into()));
+        // Whoever asked may have gone.
+        let _ = leave.answer.send(left.map_err(|error| format!("{error:#}")));
+        exit
+    }
+
+    async fn left(&self, force: bool) -> anyhow::Result<()> {
+        leave::delete_node(&self.identity.get(), force).await?;
+        self.mesh.remove().await??;
+        // Nobody writes state any more when it is cleared.
+        self.work.drain(GRACE).await;
+        self.state.clear()?;
+        tracing::info!("left the network");
+        Ok(())
+    }
+}
+
+/// Tells the agent when a part of it learns that the node was deleted.
+async fn ends(part: impl Future<Output = Outcome>, removed: mpsc::Sender<()>) {
+    if part.await == Outcome::Removed {
+        // The agent ends at the first word; it may have ended already.
+        let _ = removed.send(()).await;
+    }
+}

@@ -1,0 +1,240 @@
+//! The command line: what each subcommand takes, as checked values. Every flag has an environment
+//! variable, for units and images.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use wattle_model::{Endpoint, JoinToken, NodeName};
+use wattle_runtime::telemetry::LogFormat;
+use zeroize::Zeroizing;
+
+use crate::kernel::DataPlaneChoice;
+
+/// Makes this machine a node of a Wattle network and keeps its WireGuard device as the control
+/// plane says.
+#[derive(Debug, Parser)]
+#[command(name = "wattle-agent", version, propagate_version = true)]
+pub struct Config {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How log lines look on stderr: text or json. WATTLE_LOG filters them, e.g. "debug".
+    #[arg(long, env = "WATTLE_AGENT_LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Enrol this machine with a join token, and exit.
+    ///
+    /// Checks that the control plane is the one the token was made for before it sends anything
+    /// secret, and that the network's ranges don't overlap this machine's addresses and routes.
+    /// Repeating it after a crash gives the same node.
+    Join(JoinArgs),
+    /// Run the agent: bring the mesh up from what was last known, then follow the control plane.
+    ///
+    /// With --token or --token-file it enrols first if this machine hasn't joined yet, which is
+    /// what images and cloud-init want. Exits with status 3 when the node was deleted: it never
+    /// enrols again by itself.
+    Run(RunArgs),
+    /// Ask the running agent how it stands.
+    Status(StatusArgs),
+    /// Delete this node, remove its interface, and forget its identity.
+    Leave(LeaveArgs),
+}
+
+/// Where this agent keeps what it knows.
+#[derive(Debug, Clone, Args)]
+pub struct StateArgs {
+    /// The folder of this machine's identity and of the last set of peers it had.
+    #[arg(long, env = "WATTLE_AGENT_STATE_DIR", default_value = "/var/lib/wattle/agent")]
+    pub state_dir: PathBuf,
+    /// The running agent's socket [default: agent.sock in the state directory].
+    #[arg(long, env = "WATTLE_AGENT_SOCKET")]
+    pub socket: Option<PathBuf>,
+}
+
+impl StateArgs {
+    /// Where the running agent answers.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| self.state_dir.join("agent.sock"))
+    }
+}
+
+/// This machine's WireGuard.
+#[derive(Debug, Clone, Args)]
+pub struct DeviceArgs {
+    /// The WireGuard interface.
+    #[arg(long, env = "WATTLE_AGENT_INTERFACE", default_value = "wattle0")]
+    pub interface: String,
+    /// auto takes the kernel's WireGuard, and a device inside the agent only where there is none.
+    #[arg(long, env = "WATTLE_AGENT_DATAPLANE", default_value = "auto")]
+    pub dataplane: DataPlaneChoice,
+    /// The UDP port that WireGuard listens on; 0 lets it choose one.
+    #[arg(long, env = "WATTLE_AGENT_LISTEN_PORT", default_value_t = 51820)]
+    pub listen_port: u16,
+    /// Where other nodes reach this machine, as ADDRESS:PORT; repeat it for several.
+    ///
+    /// Replaces what the agent would tell them by itself: the machine's own addresses. The address
+    /// that the control plane sees is added to either.
+    #[arg(
+        long = "endpoint",
+        env = "WATTLE_AGENT_ENDPOINT",
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ',',
+        value_parser = endpoint
+    )]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What an enrolment takes besides the token.
+#[derive(Debug, Clone, Args)]
+pub struct NameArgs {
+    /// This node's name in the network, unless the token fixes another [default: the host's name].
+    #[arg(long, env = "WATTLE_AGENT_NAME")]
+    pub name: Option<NodeName>,
+}
+
+/// `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The join token. Arguments can be read by every user of this machine: rather use --token-file.
+    pub token: Option<String>,
+    /// A file that holds the join token; - reads it from standard input.
+    #[arg(long, env = "WATTLE_AGENT_TOKEN_FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub state: StateArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub name: NameArgs,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// A join token, for a machine that hasn't joined yet. Arguments can be read by every user of
+    /// this machine: rather use --token-file.
+    #[arg(long)]
+    pub token: Option<String>,
+    /// A file that holds the join token; - reads it from standard input.
+    #[arg(long, env = "WATTLE_AGENT_TOKEN_FILE", conflicts_with = "token")]
+    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub state: StateArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub device: DeviceArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub name: NameArgs,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to print it.
+    #[arg(short, long, default_value = "table")]
+    pub output: Output,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub state: StateArgs,
+}
+
+/// `leave`.
+#[derive(Debug, Args)]
+pub struct LeaveArgs {
+    /// Forget the identity even if the control plane can't be reached. The node stays in the
+    /// network's list then, until an operator deletes it.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub state: StateArgs,
+    /// The WireGuard interface to remove.
+    #[arg(long, env = "WATTLE_AGENT_INTERFACE", default_value = "wattle0")]
+    pub interface: String,
+    /// The data plane that the agent ran with.
+    #[arg(long, env = "WATTLE_AGENT_DATAPLANE", default_value = "auto")]
+    pub dataplane: DataPlaneChoice,
+}
+
+/// How `status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The join token from wherever it was given; `None` where it wasn't.
+pub(crate) fn token(
+    argument: Option<String>,
+    file: Option<&Path>,
+) -> anyhow::Result<Option<JoinToken>> {
+    let text = match (argument.map(Zeroizing::new), file) {
+        (Some(argument), _) => argument,
+        (None, None) => return Ok(None),
+        (None, Some(path)) if path == Path::new("-") => {
+            Zeroizing::new(io::read_to_string(io::stdin()).context("reading the token from stdin")?)
+        }
+        (None, Some(path)) => {
+            let text = fs::read_to_string(path);
+            Zeroizing::new(
+                text.with_context(|| format!("reading the token from {}", path.display()))?,
+            )
+        }
+    };
+    if text.trim().is_empty() {
+        bail!("the join token is empty");
+    }
+    Ok(Some(text.parse()?))
+}
+
+fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "expected an IP address and a port, such as 192.0.2.1:51820".to_owned())?;
+    Endpoint::new(address).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_say_what_is_expected() {
+        let parse = |flag: &str, value: &str| {
+            let error = Config::try_parse_from(["wattle-agent", "run", flag, value]).unwrap_err();
+            error.to_string()
+        };
+        assert!(parse("--endpoint", "example.org").contains("192.0.2.1:51820"));
+        assert!(parse("--dataplane", "magic").contains("auto, kernel or userspace"));
+        assert!(parse("--name", "Not_A_Name").contains("a-z, 0-9"));
+    }
+
+    #[test]
+    fn a_bad_token_is_not_repeated() {
+        let error = token(Some("wattle1_c2VjcmV0".into()), None).unwrap_err();
+        assert!(!format!("{error:?}").contains("c2VjcmV0"), "{error:?}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Leaving the network: the control plane deletes the node, then its link and its state go. Done by
+//! the running agent where there is one, so that nobody else touches its device.
+
+use anyhow::{Context as _, anyhow, bail};
+use wattle_proto::enroll::LeaveRequest;
+
+use crate::{
+    config::LeaveArgs,
+    control_plane::{self, CallError, request},
+    kernel,
+    state::{StateDir, identity::Identity},
+    status::socket::{self, Asked},
+};
+
+/// `wattle-agent leave`.
+pub(crate) async fn leave(args: LeaveArgs) -> anyhow::Result<()> {
+    if let Some(answer) =
+        socket::ask(&args.state.socket(), Asked::Leave { force: args.force }).await?
+    {
+        let reply: socket::Reply = serde_json::from_str(&answer).context("the agent's answer")?;
+        return reply.error.map_or(Ok(()), |error| Err(anyhow!(error)));
+    }
+    let state = StateDir::open(&args.state.state_dir)?;
+    let Some(identity) = state.identity()? else {
+        bail!("this machine hasn't joined a network: nothing to leave");
+    };
+    delete_node(&identity, args.force).await?;
+    let mut kernel =
+        kernel::open(args.dataplane, &args.interface, &identity.wireguard_key, 0).await?;
+    kernel.remove().await?;
+    state.clear()?;
+    Ok(())
+}
+
+/// Has the control plane delete the node; a node that is deleted already is fine. With `force`, a
+/// control plane that can't be reached is fine too.
+pub(crate) async fn delete_node(identity: &Identity, force: bool) -> anyhow::Result<()> {
+    if identity.deleted {
+        return Ok(());
+    }
+    match call(identity).await {
+        Ok(()) | Err(CallError::Removed) => Ok(()),
+        Err(error) if force => {
+            tracing::warn!(%error, "left without telling the control plane: delete the node there");
+            Ok(())
+        }
+        Err(error) => Err(error).context(
+            "the node wasn't deleted; --force forgets it on this machine alone and leaves its \
+             deletion to an operator",
+        ),
+    }
+}
+
+async fn call(identity: &Identity) -> Result<(), CallError> {
+    let mut client = control_plane::enrollment(identity, control_plane::tls(identity)?).await?;
+    client.leave(request(LeaveRequest {})).await?;
+    Ok(())
+}

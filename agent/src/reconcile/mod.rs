@@ -1,0 +1,130 @@
+//! The loop that owns the data plane: wake on a commit or a timer, observe, plan, apply, look
+//! again. Nobody else touches the device; the session asks through [`Mesh`] and waits for the
+//! answer, so a slow device slows the stream and nothing queues.
+
+mod reconciler;
+#[cfg(test)]
+mod tests;
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use wattle_model::{PublicKey, Revision};
+use wattle_plan::{Observed, Update};
+
+pub(crate) use self::reconciler::{Open, Reconciler};
+use crate::{
+    kernel::{DataPlaneKind, KernelError},
+    session::Rejection,
+    settings::Settings,
+};
+
+/// Requests waiting for the loop. The session has one at a time; the rest is for status and leave.
+/// When it is full, whoever asks waits.
+const REQUESTS: usize = 4;
+
+/// A committed change of the mesh.
+#[derive(Debug)]
+pub(crate) struct Change {
+    /// Of the peers.
+    pub(crate) update: Update,
+    /// This node's own settings, where they changed too.
+    pub(crate) settings: Option<Settings>,
+    /// The revision it leads to.
+    pub(crate) revision: Revision,
+}
+
+/// The answer to a change.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// When the device answered.
+    pub(crate) at: Instant,
+    /// Peers that the device wasn't given, and hadn't been refused before.
+    pub(crate) rejected: Vec<Rejection>,
+}
+
+/// How the device stands. Published when it changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MeshStatus {
+    /// What moves the packets.
+    pub(crate) kind: DataPlaneKind,
+    /// The port it listens on; 0 while it hasn't chosen one.
+    pub(crate) listen_port: u16,
+    /// The revision last applied.
+    pub(crate) applied: Revision,
+    /// The last revision at which a fresh dump differed in nothing.
+    pub(crate) verified: Revision,
+    /// What went wrong last, until it goes right.
+    pub(crate) errors: Vec<String>,
+}
+
+/// The device in full, looked at now, for `status`.
+#[derive(Debug)]
+pub(crate) struct Description {
+    /// As dumped.
+    pub(crate) observed: Observed,
+    /// The peers there should be.
+    pub(crate) peers: Vec<wattle_model::PeerSpec>,
+}
+
+enum Request {
+    Apply(Change, oneshot::Sender<Applied>),
+    Moved(Revision),
+    Describe(oneshot::Sender<Result<Description, KernelError>>),
+    Remove(oneshot::Sender<Result<(), KernelError>>),
+}
+
+/// The loop has ended: the program is ending.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent is stopping")]
+pub(crate) struct Stopped;
+
+/// A handle on the loop.
+#[derive(Debug, Clone)]
+pub(crate) struct Mesh {
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<MeshStatus>,
+    public_key: PublicKey,
+}
+
+impl Mesh {
+    /// Applies a committed change, and returns when the device has answered.
+    pub(crate) async fn apply(&self, change: Change) -> Result<Applied, Stopped> {
+        self.ask(|answer| Request::Apply(change, answer)).await
+    }
+
+    /// The set is the same at a later revision.
+    pub(crate) async fn moved(&self, revision: Revision) -> Result<(), Stopped> {
+        self.requests.send(Request::Moved(revision)).await.map_err(|_| Stopped)
+    }
+
+    /// A fresh look at the device.
+    pub(crate) async fn describe(&self) -> Result<Result<Description, KernelError>, Stopped> {
+        self.ask(Request::Describe).await
+    }
+
+    /// Takes the device away, for good.
+    pub(crate) async fn remove(&self) -> Result<Result<(), KernelError>, Stopped> {
+        self.ask(Request::Remove).await
+    }
+
+    /// How the device stands, now and whenever that changes.
+    pub(crate) fn status(&self) -> watch::Receiver<MeshStatus> {
+        self.status.clone()
+    }
+
+    /// The device's public key.
+    pub(crate) fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+}

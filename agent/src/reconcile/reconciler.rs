@@ -1,0 +1,287 @@
+//! The loop itself, and how often it looks.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use wattle_model::{NodeId, PublicKey, Revision};
+use wattle_plan::{DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Update, diff};
+
+use super::{Applied, Change, Description, Mesh, MeshStatus, REQUESTS, Request};
+use crate::{
+    kernel::{Failed, Host, Kernel, KernelError},
+    session::Rejection,
+    settings::Settings,
+};
+
+/// After a change: soon enough to say that it holds, late enough that a burst is looked at once.
+const VERIFY: Duration = Duration::from_millis(100);
+/// How often in a row.
+const HURRIED: u32 = 3;
+/// While a peer doesn't answer or an operation failed.
+const RESTLESS: Duration = Duration::from_secs(5);
+/// While all is well: only somebody else's meddling would be found.
+const QUIET: Duration = Duration::from_secs(30);
+/// WireGuard refuses a session of this age: until then its peer answered.
+const FRESH: Duration = Duration::from_secs(180);
+/// Keeps a mapping in any common NAT open (RFC 4787 asks for 120 s, home routers give 30).
+const KEEPALIVE: u16 = 25;
+
+/// Opens the device, adopting what is there; again when somebody took it away.
+pub(crate) type Open =
+    Box<dyn Fn() -> BoxFuture<'static, Result<Box<dyn Kernel>, KernelError>> + Send + Sync>;
+
+/// The device's owner.
+pub(crate) struct Reconciler {
+    open: Open,
+    kernel: Box<dyn Kernel>,
+    public_key: PublicKey,
+    desired: Desired,
+    memory: EndpointMemory,
+    observed_at: Option<SocketAddr>,
+    host: watch::Receiver<Arc<Host>>,
+    refused: Vec<wattle_plan::Rejected>,
+    next_look: Instant,
+    /// How many looks at the device in a row found something to do.
+    unsettled: u32,
+    requests: mpsc::Receiver<Request>,
+    status: watch::Sender<MeshStatus>,
+}
+
+impl Reconciler {
+    /// Opens the device. It is as it was until the first change or look.
+    pub(crate) async fn open(
+        open: Open,
+        own: NodeId,
+        public_key: PublicKey,
+        listen_port: u16,
+        settings: &Settings,
+        host: watch::Receiver<Arc<Host>>,
+    ) -> Result<(Self, Mesh), KernelError> {
+        let kernel = open().await?;
+        let (sender, requests) = mpsc::channel(REQUESTS);
+        let (status, statuses) = watch::channel(MeshStatus {
+            kind: kernel.kind(),
+            listen_port,
+            applied: Revision::ZERO,
+            verified: Revision::ZERO,
+            errors: Vec::new(),
+        });
+        let addresses = settings.addresses.on_interface();
+        let device = DeviceSpec { listen_port, addresses, mtu: DEFAULT_MTU };
+        let reconciler = Self {
+            open,
+            kernel,
+            public_key,
+            desired: Desired::new(own, device),
+            memory: EndpointMemory::default(),
+            observed_at: settings.observed,
+            host,
+            refused: Vec::new(),
+            next_look: Instant::now(),
+            unsettled: 0,
+            requests,
+            status,
+        };
+        Ok((reconciler, Mesh { requests: sender, status: statuses, public_key }))
+    }
+
+    /// Brings the mesh back from what was committed before, with nobody's help.
+    pub(crate) async fn restore(&mut self, committed: Option<(Update, Revision)>) {
+        if let Some((update, revision)) = committed {
+            self.desired.apply(update);
+            self.status.send_modify(|status| status.applied = revision);
+        }
+        self.reconcile(VERIFY).await;
+    }
+
+    /// Runs until the device is removed or the program ends. The device stays as it is then: a
+    /// mesh outlives its agent.
+    pub(crate) async fn run(mut self, ended: CancellationToken) {
+        loop {
+            let request = select! {
+                biased;
+                () = ended.cancelled() => return,
+                // Before requests: changes without end don't put a look off.
+                () = tokio::time::sleep_until(self.next_look) => {
+                    self.look().await;
+                    continue;
+                }
+                request = self.requests.recv() => request,
+                Ok(()) = self.host.changed() => {
+                    self.reconcile(VERIFY).await;
+                    continue;
+                }
+            };
+            match request {
+                None => return,
+                Some(Request::Apply(change, answer)) => {
+                    // Whoever asked may be gone: the change holds all the same.
+                    let _ = answer.send(self.apply(change).await);
+                }
+                Some(Request::Moved(revision)) => self.moved(revision),
+                Some(Request::Describe(answer)) => {
+                    let _ = answer.send(self.describe().await);
+                }
+                Some(Request::Remove(answer)) => {
+                    let _ = answer.send(self.kernel.remove().await);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn apply(&mut self, change: Change) -> Applied {
+        if let Some(settings) = change.settings {
+            self.desired.device.addresses = settings.addresses.on_interface();
+            self.observed_at = settings.observed;
+        }
+        let reset = matches!(change.update, Update::Reset(_));
+        self.desired.apply(change.update);
+        self.status.send_modify(|status| {
+            status.applied = change.revision;
+            if reset {
+                // It may be another store's, whose revisions say nothing of this one's.
+                status.verified = Revision::ZERO;
+            }
+        });
+        let mut rejected = self.newly_refused();
+        rejected.extend(self.reconcile(VERIFY).await);
+        Applied { at: Instant::now(), rejected }
+    }
+
+    /// What is desired stayed the same, so a device that was right still is: but only a fresh dump
+    /// may say so.
+    fn moved(&mut self, revision: Revision) {
+        self.status.send_modify(|status| status.applied = revision);
+        self.look_within(VERIFY);
+    }
+
+    async fn describe(&mut self) -> Result<Description, KernelError> {
+        let observed = self.kernel.observe().await?;
+        Ok(Description { observed, peers: self.desired.peers().cloned().collect() })
+    }
+
+    /// A look on the timer. What failed is repeated at once, but where that doesn't settle it,
+    /// hurrying doesn't help.
+    async fn look(&mut self) {
+        self.next_look = Instant::now() + QUIET;
+        self.reconcile(if self.unsettled < HURRIED { VERIFY } else { RESTLESS }).await;
+    }
+
+    /// Observe, plan, apply; look again after `wait` where there was something to do. Returns the
+    /// peers whose operations the device refused.
+    async fn reconcile(&mut self, wait: Duration) -> Vec<Rejection> {
+        let host = self.host.borrow_and_update().clone();
+        self.desired.keepalive = keepalive(self.observed_at, &host);
+        self.memory.set_attached(host.attached());
+        match self.observe_and_apply(wait).await {
+            Ok(failed) => failed,
+            Err(error) => {
+                self.failed(error).await;
+                Vec::new()
+            }
+        }
+    }
+
+    async fn observe_and_apply(&mut self, wait: Duration) -> Result<Vec<Rejection>, KernelError> {
+        let observed = self.kernel.observe().await?;
+        let ops = diff(&self.desired, &observed, &mut self.memory, Instant::now().into_std());
+        if ops.is_empty() {
+            self.settled(&observed);
+            return Ok(Vec::new());
+        }
+        tracing::debug!(?ops, "changing the device");
+        let failed = self.kernel.apply(&ops).await?;
+        self.look_within(wait);
+        self.unsettled = self.unsettled.saturating_add(1);
+        self.publish(failed.iter().map(|f| format!("{:?}: {}", ops[f.op], f.reason)).collect());
+        Ok(self.blame(&ops, failed))
+    }
+
+    /// A fresh dump differed in nothing.
+    fn settled(&mut self, observed: &Observed) {
+        self.unsettled = 0;
+        let restless = observed
+            .peers
+            .values()
+            .any(|peer| peer.tx_bytes > 0 && peer.last_handshake.is_none_or(|age| age >= FRESH));
+        self.look_within(if restless { RESTLESS } else { QUIET });
+        let port = observed.listen_port;
+        self.status.send_if_modified(|status| {
+            let before = status.clone();
+            (status.verified, status.listen_port) = (status.applied, port);
+            status.errors.clear();
+            *status != before
+        });
+    }
+
+    /// The device can't be read or written. Where somebody took it away, it is made again.
+    async fn failed(&mut self, error: KernelError) {
+        tracing::warn!(%error, "the data plane refused");
+        self.look_within(RESTLESS);
+        let gone = matches!(error, KernelError::Gone { .. });
+        self.publish(vec![error.to_string()]);
+        if gone {
+            match (self.open)().await {
+                Ok(kernel) => {
+                    self.kernel = kernel;
+                    self.next_look = Instant::now();
+                }
+                Err(error) => self.publish(vec![error.to_string()]),
+            }
+        }
+    }
+
+    fn publish(&self, errors: Vec<String>) {
+        self.status.send_if_modified(|status| {
+            let changed = status.errors != errors;
+            status.errors = errors;
+            changed
+        });
+    }
+
+    /// Peers that can't be on one device with the others, and weren't known to before.
+    fn newly_refused(&mut self) -> Vec<Rejection> {
+        let refused = self.desired.rejected(Some(self.public_key));
+        let new = refused.iter().filter(|rejected| !self.refused.contains(rejected));
+        let new = new.map(|rejected| Rejection {
+            node: Some(rejected.node),
+            reason: rejected.reason.to_string(),
+        });
+        let new = new.collect();
+        self.refused = refused;
+        new
+    }
+
+    /// Whose operations failed.
+    fn blame(&self, ops: &[Op], failed: Vec<Failed>) -> Vec<Rejection> {
+        if failed.is_empty() {
+            return Vec::new();
+        }
+        let nodes: HashMap<_, _> = self.desired.peers().map(|p| (p.public_key, p.node)).collect();
+        let blamed = failed.into_iter().filter_map(|failed| match &ops[failed.op] {
+            Op::SetPeer(peer) => {
+                Some(Rejection { node: nodes.get(&peer.key).copied(), reason: failed.reason })
+            }
+            _ => None,
+        });
+        blamed.collect()
+    }
+
+    /// Moves the next look forward, never back: changes without end don't put it off.
+    fn look_within(&mut self, wait: Duration) {
+        self.next_look = self.next_look.min(Instant::now() + wait);
+    }
+}
+
+/// Behind NAT, where the control plane sees an address that is none of this machine's own, peers
+/// reach this node only as long as it keeps the mapping open.
+fn keepalive(observed: Option<SocketAddr>, host: &Host) -> Option<u16> {
+    observed.is_some_and(|at| !host.has(at.ip())).then_some(KEEPALIVE)
+}

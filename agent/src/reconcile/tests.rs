@@ -1,0 +1,141 @@
+//! The loop on a device in memory, with time that the test moves.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+use wattle_model::{PeerSpec, Revision};
+use wattle_plan::Update;
+
+use super::{Change, Mesh, Open, Reconciler};
+use crate::{
+    kernel::{Host, fake::FakeDevice},
+    scripted::{NODE, key, node},
+    settings::{Addresses, Settings},
+};
+
+fn peer(n: u8) -> PeerSpec {
+    wattle_proto::entry::decode(&crate::scripted::peer(n)).unwrap()
+}
+
+fn reset(peers: &[u8], revision: u64) -> Change {
+    let update = Update::Reset(peers.iter().map(|n| peer(*n)).collect());
+    Change { update, settings: None, revision: Revision(revision) }
+}
+
+fn settings(observed: Option<&str>) -> Settings {
+    Settings {
+        network: "default".parse().unwrap(),
+        name: "tested".parse().unwrap(),
+        addresses: Addresses::default(),
+        control_planes: vec![],
+        observed: observed.map(|at| at.parse().unwrap()),
+    }
+}
+
+struct Bench {
+    device: FakeDevice,
+    mesh: Mesh,
+    host: watch::Sender<Arc<Host>>,
+    _ended: tokio_util::sync::DropGuard,
+}
+
+impl Bench {
+    async fn new(observed: Option<&str>) -> Self {
+        let device = FakeDevice::new(key(0xaa));
+        let opened = device.clone();
+        let open: Open = Box::new(move || {
+            let device = opened.clone();
+            Box::pin(async move { Ok(Box::new(device.open()) as _) })
+        });
+        let host = watch::Sender::new(Arc::new(Host::with_addresses(&["192.0.2.7/24"])));
+        let settings = settings(observed);
+        let opened =
+            Reconciler::open(open, NODE, key(0xaa), 51820, &settings, host.subscribe()).await;
+        let (reconciler, mesh) = opened.unwrap();
+        let ended = CancellationToken::new();
+        tokio::spawn(reconciler.run(ended.clone()));
+        Self { device, mesh, host, _ended: ended.drop_guard() }
+    }
+
+    fn verified(&self) -> Revision {
+        self.mesh.status().borrow().verified
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_verified_by_a_later_look_and_not_by_itself() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1], 5)).await.unwrap();
+    assert_eq!(bench.verified(), Revision::ZERO);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(bench.verified(), Revision(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_s_meddling_is_undone_on_the_timer() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1, 2], 5)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    bench.device.tamper(|observed| drop(observed.peers.remove(&key(1))));
+    sleep(Duration::from_secs(31)).await;
+    assert!(bench.device.observed().peers.contains_key(&key(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_operation_is_blamed_reported_and_repeated() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1], 5)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    bench.device.refuse([true]);
+    let applied = bench.mesh.apply(reset(&[1, 2], 6)).await.unwrap();
+    assert_eq!(applied.rejected[0].node, Some(node(2)));
+    assert_eq!(bench.mesh.status().borrow().errors.len(), 1);
+    sleep(Duration::from_secs(1)).await;
+    assert!(bench.device.observed().peers.contains_key(&key(2)));
+    assert_eq!((bench.verified(), bench.mesh.status().borrow().errors.len()), (Revision(6), 0));
+}
+
+/// What never works is tried every few seconds, not in a tight loop.
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_for_ever_is_not_hurried() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1], 5)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    bench.device.refuse(std::iter::repeat_n(true, 10));
+    bench.mesh.apply(reset(&[1, 2], 6)).await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    assert!(!bench.device.observed().peers.contains_key(&key(2)), "tried more than 10 times");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(bench.verified(), Revision(6));
+}
+
+/// Two entries with one key can't both be on a device: the one that isn't is named, once.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_fits_on_no_device_is_rejected_once() {
+    let bench = Bench::new(None).await;
+    let twin = PeerSpec { public_key: key(1), ..peer(2) };
+    let update = Update::Delta { upserts: vec![peer(1), twin], removed: vec![] };
+    let change = Change { update, settings: None, revision: Revision(5) };
+    let applied = bench.mesh.apply(change).await.unwrap();
+    assert_eq!(applied.rejected.iter().map(|r| r.node).collect::<Vec<_>>(), [Some(node(2))]);
+    let update = Update::Delta { upserts: vec![peer(3)], removed: vec![] };
+    let change = Change { update, settings: None, revision: Revision(6) };
+    assert_eq!(bench.mesh.apply(change).await.unwrap().rejected, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalives_are_sent_behind_nat_only() {
+    let keepalive = |bench: &Bench| bench.device.observed().peers[&key(1)].keepalive;
+    let direct = Bench::new(Some("192.0.2.7:51820")).await;
+    direct.mesh.apply(reset(&[1], 5)).await.unwrap();
+    assert_eq!(keepalive(&direct), None);
+    let translated = Bench::new(Some("203.0.113.9:51820")).await;
+    translated.mesh.apply(reset(&[1], 5)).await.unwrap();
+    assert_eq!(keepalive(&translated), Some(25));
+
+    // The machine moves to where the control plane sees it.
+    translated.host.send_replace(Arc::new(Host::with_addresses(&["203.0.113.9/24"])));
+    sleep(Duration::from_millis(10)).await;
+    assert_eq!(keepalive(&translated), None);
+}

@@ -1,0 +1,213 @@
+//! Keeps the node's certificate alive: a new one at two thirds of its life, and one without a
+//! certificate when it has run out, as on a machine that slept too long. The key stays the same.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
+use tokio::{select, time::sleep};
+use tokio_util::sync::CancellationToken;
+use wattle_proto::enroll::{Credential, RecoverRequest, RenewRequest};
+use wattle_runtime::backoff::Backoff;
+
+use crate::{
+    control_plane::{self, CallError, request},
+    session::Outcome,
+    settings,
+    state::identity::{Identity, SharedIdentity},
+};
+
+/// How often the machine's clock is looked at. A timer would sleep with the machine, and a clock
+/// may jump.
+const LOOK: Duration = Duration::from_secs(60);
+/// Waits between attempts: a third of a certificate's life is left for them.
+const FIRST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+/// All agents of a fleet that enrolled together don't renew together.
+const SPREAD: f64 = 0.1;
+
+/// Runs until the program ends, or the control plane says that the node was deleted.
+pub(crate) async fn run(identity: SharedIdentity, ended: CancellationToken) -> Outcome {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let mut refused = false;
+    let luck = rand::random();
+    loop {
+        let now = identity.get();
+        let due = Due::of(&now.certificate, SystemTime::now(), luck);
+        let wait = match due {
+            Due::NotYet => LOOK,
+            due => match attempt(&now, due == Due::Expired || refused).await {
+                Ok(credential) => {
+                    backoff.reset();
+                    refused = false;
+                    keep(&identity, &credential);
+                    LOOK
+                }
+                Err(CallError::Removed) => return Outcome::Removed,
+                Err(error) => {
+                    tracing::warn!(%error, "the certificate can't be renewed");
+                    // The two clocks may differ: what isn't good for renewing is for recovering.
+                    refused = !refused && !matches!(error, CallError::Dial(_));
+                    backoff.next().max(Duration::from_secs(1))
+                }
+            },
+        };
+        select! {
+            () = ended.cancelled() => return Outcome::Stopped,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Where a certificate stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    NotYet,
+    Renew,
+    Expired,
+}
+
+impl Due {
+    /// `luck` is between 0 and 1.
+    fn of(certificate: &CertificateDer<'_>, now: SystemTime, luck: f64) -> Self {
+        let Ok(certificate) = wattle_certs::peer_identity(certificate) else {
+            return Self::Expired;
+        };
+        Self::within(certificate.not_before, certificate.not_after, now, luck)
+    }
+
+    fn within(from: SystemTime, to: SystemTime, now: SystemTime, luck: f64) -> Self {
+        let life = to.duration_since(from).unwrap_or_default();
+        let age = now.duration_since(from).unwrap_or_default();
+        if now >= to {
+            Self::Expired
+        } else if age >= life.mul_f64(2.0 / 3.0 + SPREAD * luck) {
+            Self::Renew
+        } else {
+            Self::NotYet
+        }
+    }
+}
+
+async fn attempt(identity: &Identity, recover: bool) -> Result<Credential, CallError> {
+    let csr = Bytes::from(identity.tls_key.csr());
+    let credential = if recover {
+        let tls = control_plane::anonymous_tls(identity)?;
+        let mut client = control_plane::enrollment(identity, tls).await?;
+        client.recover(request(RecoverRequest { csr })).await?.into_inner().credential
+    } else {
+        let tls = control_plane::tls(identity)?;
+        let mut client = control_plane::enrollment(identity, tls).await?;
+        client.renew(request(RenewRequest { csr })).await?.into_inner().credential
+    };
+    let empty = || CallError::from(tonic::Status::internal("the answer has no certificate"));
+    let credential = credential.ok_or_else(empty)?;
+    let certificate = CertificateDer::from(credential.certificate.to_vec());
+    let says = wattle_certs::peer_identity(&certificate);
+    match says.is_ok_and(|says| says.fingerprint == identity.tls_key.fingerprint()) {
+        true => Ok(credential),
+        false => Err(tonic::Status::internal("the certificate is for another key").into()),
+    }
+}
+
+fn keep(identity: &SharedIdentity, credential: &Credential) {
+    let kept = identity.update(|identity| {
+        identity.certificate = CertificateDer::from(credential.certificate.to_vec());
+        if let Some(roots) = settings::roots(&credential.ca_certificates) {
+            identity.ca_certificates = roots;
+        }
+    });
+    match kept {
+        Ok(()) => tracing::info!("the certificate was renewed"),
+        Err(error) => tracing::warn!(%error, "the new certificate can't be kept"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tonic::Status;
+    use wattle_certs::peer_identity;
+
+    use super::*;
+    use crate::{
+        scripted::{Asked, Authority, NODE, PATIENCE, Replica},
+        state::StateDir,
+    };
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[test]
+    fn a_certificate_is_renewed_at_two_thirds_and_recovered_after_its_end() {
+        let at = |hour: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(hour * 3600);
+        let due = |now, luck| Due::within(at(100), at(130), at(now), luck);
+        assert_eq!(due(119, 0.0), Due::NotYet);
+        assert_eq!(due(120, 0.0), Due::Renew);
+        assert_eq!(due(122, 1.0), Due::NotYet);
+        assert_eq!(due(123, 1.0), Due::Renew);
+        assert_eq!(due(130, 0.5), Due::Expired);
+        assert_eq!(due(50, 0.0), Due::NotYet, "the clock was set back");
+    }
+
+    /// What the agent asks for when its certificate is `age` old and lives a day.
+    async fn asked_at(
+        age: Duration,
+        answers: Vec<Option<Status>>,
+    ) -> (Vec<Asked>, Option<Outcome>) {
+        let authority = Authority::new();
+        let replica = Replica::start(&authority).await;
+        replica.enrollment.answer(answers);
+        let folder = tempfile::tempdir().unwrap();
+        let state = Arc::new(StateDir::open(folder.path()).unwrap());
+        let mut identity = authority.identity(vec![replica.address.clone()]);
+        let from = SystemTime::now() - age;
+        let key = identity.tls_key.csr_key();
+        let old = authority.credential(NODE, &key, from, DAY).certificate.to_vec();
+        identity.certificate = old.clone().into();
+        let shared = SharedIdentity::new(state.clone(), identity);
+
+        let ended = CancellationToken::new();
+        let mut task = tokio::spawn(run(shared.clone(), ended.clone()));
+        let renewed = async {
+            while shared.get().certificate.as_ref() == old.as_slice() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let outcome = select! {
+            () = renewed => {
+                let kept = state.identity().unwrap().unwrap();
+                assert_eq!(kept.certificate, shared.get().certificate, "it isn't on disk");
+                assert!(peer_identity(&kept.certificate).unwrap().not_after > SystemTime::now());
+                None
+            }
+            outcome = &mut task => Some(outcome.unwrap()),
+            () = sleep(PATIENCE) => panic!("nothing happened"),
+        };
+        ended.cancel();
+        (replica.enrollment.take_asked(), outcome)
+    }
+
+    #[tokio::test]
+    async fn a_certificate_late_in_its_life_is_renewed_with_itself() {
+        let (asked, outcome) = asked_at(DAY * 9 / 10, vec![]).await;
+        assert!(matches!(asked[..], [Asked::Renew]), "{asked:?}");
+        assert_eq!(outcome, None);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_has_run_out_is_recovered_without_it() {
+        let (asked, outcome) = asked_at(DAY * 3, vec![]).await;
+        assert!(matches!(asked[..], [Asked::Recover]), "{asked:?}");
+        assert_eq!(outcome, None);
+    }
+
+    #[tokio::test]
+    async fn a_deleted_node_is_told_so() {
+        let mut status = Status::permission_denied("this node was deleted");
+        status.metadata_mut().insert("wattle-reason", "removed".parse().unwrap());
+        let (asked, outcome) = asked_at(DAY * 3, vec![Some(status)]).await;
+        assert!(matches!(asked[..], [Asked::Recover]), "{asked:?}");
+        assert_eq!(outcome, Some(Outcome::Removed));
+    }
+}

@@ -1,0 +1,111 @@
+//! What the agent knows of itself and the control plane can't: where it may be reached. Looked up
+//! on this machine only; nothing here asks the control plane.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{select, sync::watch, time};
+use tokio_util::sync::CancellationToken;
+use wattle_model::Endpoint;
+use wattle_proto::{entry, sync::DataPlane};
+
+use crate::kernel::{DataPlaneKind, Host};
+
+/// How often the machine's own addresses are looked at.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// What a Report says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// Candidates, best first.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// Where WireGuard listens.
+    pub(crate) listen_port: u16,
+    /// What moves the packets.
+    pub(crate) data_plane: DataPlane,
+}
+
+impl Report {
+    /// What to report: the declared endpoints where there are any, else one for each of this
+    /// machine's addresses.
+    pub(crate) fn new(
+        declared: &[Endpoint],
+        host: &Host,
+        listen_port: u16,
+        data_plane: DataPlaneKind,
+    ) -> Self {
+        let data_plane = match data_plane {
+            DataPlaneKind::Kernel => DataPlane::Kernel,
+            DataPlaneKind::Userspace => DataPlane::Userspace,
+        };
+        Self { endpoints: endpoints(declared, host, listen_port), listen_port, data_plane }
+    }
+}
+
+/// The endpoints to tell others: what was declared replaces every guess.
+pub(crate) fn endpoints(declared: &[Endpoint], host: &Host, port: u16) -> Vec<Endpoint> {
+    if !declared.is_empty() {
+        return declared.to_vec();
+    }
+    let guessed = host.candidates().into_iter();
+    let guessed = guessed.filter_map(|address| Endpoint::new((address, port).into()).ok());
+    // One place is left for the address that the control plane sees.
+    guessed.take(entry::MAX_ENDPOINTS - 1).collect()
+}
+
+/// Looks at the machine's addresses until the program ends, and publishes real changes only.
+pub(crate) async fn watch_host(
+    interface: String,
+    present: watch::Sender<Arc<Host>>,
+    ended: CancellationToken,
+) {
+    loop {
+        select! {
+            () = ended.cancelled() => return,
+            () = time::sleep(LOOK) => {}
+        }
+        match Host::read(&interface).await {
+            Ok(host) => {
+                present.send_if_modified(|before| {
+                    let changed = **before != host;
+                    if changed {
+                        *before = Arc::new(host);
+                    }
+                    changed
+                });
+            }
+            Err(error) => tracing::warn!(%error, "this machine's addresses can't be read"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(text: &str) -> Endpoint {
+        Endpoint::new(text.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_candidate_is_told_with_the_listen_port() {
+        let host = Host::with_addresses(&["192.0.2.7/24", "2001:db8::7/64"]);
+        let told = endpoints(&[], &host, 51820);
+        assert_eq!(told, [endpoint("192.0.2.7:51820"), endpoint("[2001:db8::7]:51820")]);
+        assert_eq!(endpoints(&[], &host, 0), [], "the port isn't known yet");
+    }
+
+    #[test]
+    fn a_declared_endpoint_replaces_every_guess() {
+        let declared = [endpoint("203.0.113.1:1")];
+        let host = Host::with_addresses(&["192.0.2.7/24"]);
+        assert_eq!(endpoints(&declared, &host, 51820), declared);
+    }
+
+    #[test]
+    fn an_entry_has_room_for_them_and_for_what_the_control_plane_sees() {
+        let nets: Vec<String> = (1..20).map(|n| format!("192.0.2.{n}/24")).collect();
+        let nets: Vec<&str> = nets.iter().map(String::as_str).collect();
+        let told = endpoints(&[], &Host::with_addresses(&nets), 51820);
+        assert_eq!(told.len(), entry::MAX_ENDPOINTS - 1);
+    }
+}

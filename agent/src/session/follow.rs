@@ -1,0 +1,194 @@
+//! Following an accepted stream: stage, commit, apply, ack.
+
+use std::time::Duration;
+
+use tokio::{join, select, time::Instant};
+use wattle_model::Revision;
+
+use super::{
+    Session,
+    convert::{self, Commit, Config, Frame, Mark, Message},
+    link::{End, Link},
+    stage::{self, Staged},
+};
+use crate::{
+    reconcile::{Change, Stopped},
+    report::Report,
+    settings::Settings,
+};
+
+impl From<Stopped> for End {
+    fn from(_: Stopped) -> Self {
+        Self::Stopped
+    }
+}
+
+impl Session {
+    /// Follows a stream to its end.
+    pub(super) async fn follow(&mut self, link: &mut Link) -> End {
+        loop {
+            if let Err(end) = self.follow_once(link).await {
+                return end;
+            }
+        }
+    }
+
+    async fn follow_once(&mut self, link: &mut Link) -> Result<(), End> {
+        self.tell(link).await?;
+        let message = select! {
+            () = self.ended.cancelled() => return Err(End::Stopped),
+            message = link.next() => message?,
+            Ok(()) = self.mesh_status.changed() => return Ok(()),
+            Ok(()) = self.parts.host.changed() => return Ok(()),
+        };
+        match message {
+            Message::Frame(frame) => self.frame(link, frame).await,
+            Message::Config(config) => {
+                match config {
+                    Ok(config) => link.stage.set_config(config),
+                    // The peers that come with it are as good as ever.
+                    Err(error) => tracing::warn!(%error, "settings that make no sense are ignored"),
+                }
+                Ok(())
+            }
+            Message::Heartbeat(mark) => self.heartbeat(link, mark).await,
+            Message::Drain { .. } if link.draining => Ok(()),
+            Message::Drain { deadline } => Err(End::Drain(deadline)),
+            Message::Retry(retry) => Err(End::Retry(retry)),
+            Message::Removed => Err(End::Removed),
+            Message::Welcome(_) => Err(End::Broken("a second Welcome".into())),
+        }
+    }
+
+    /// Says whatever the control plane doesn't know yet: where this machine may be reached, and
+    /// that the device was found as it should be.
+    async fn tell(&mut self, link: &mut Link) -> Result<(), End> {
+        let mesh = self.mesh_status.borrow_and_update().clone();
+        let host = self.parts.host.borrow_and_update().clone();
+        let report = Report::new(&self.parts.declared, &host, mesh.listen_port, mesh.kind);
+        if mesh.listen_port != 0 && link.reported.as_ref() != Some(&report) {
+            link.send(convert::report(&report)).await?;
+            link.reported = Some(report);
+        }
+        // Of a set that this stream's epoch doesn't know, nothing can be said.
+        let same_epoch = self.parts.set.held().epoch() == Some(link.welcome.epoch);
+        if same_epoch && mesh.verified != link.verified {
+            self.ack(link, Duration::ZERO, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    async fn frame(&mut self, link: &mut Link, mut frame: Frame) -> Result<(), End> {
+        let commit = frame.commit.take();
+        link.stage.add(frame);
+        match commit {
+            Some(commit) => self.commit(link, commit).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn commit(&mut self, link: &mut Link, commit: Commit) -> Result<(), End> {
+        let arrived = Instant::now();
+        let epoch = link.welcome.epoch;
+        let held = self.parts.set.held();
+        if held.epoch() != Some(epoch) && !commit.full_set {
+            return Err(End::Broken("the first batch of another epoch isn't a full set".into()));
+        }
+        if stage::leads_back(commit, held.revision()) {
+            let (from, to) = (held.revision(), commit.mark.revision);
+            return Err(End::Broken(format!("a batch leads back from revision {from} to {to}")));
+        }
+        let Staged { mut batch, config, mut rejected } = link.stage.commit(epoch, commit);
+        let settings = config.and_then(|config| {
+            let kept = self.keep_settings(*config);
+            // Without its hash the control plane sends it again.
+            if kept.is_none() {
+                batch.config_hash = None;
+            }
+            kept
+        });
+
+        // Written before it is applied: a killed agent begins with no less than the device has.
+        let difference = self.parts.set.commit(&batch).await;
+        let (update, unread) = match commit.full_set {
+            true => convert::reset(self.parts.set.held()),
+            false => convert::delta(&difference),
+        };
+        rejected.extend(unread);
+        let change = Change { update, settings, revision: batch.revision };
+        let (applied, synced) = join!(self.parts.mesh.apply(change), self.parts.set.sync());
+        if let Err(error) = synced {
+            tracing::warn!(%error, "the committed set may not outlive a power cut");
+        }
+        let applied = applied?;
+        rejected.extend(applied.rejected);
+        for rejection in &rejected {
+            tracing::warn!(?rejection, "an entry isn't applied");
+        }
+        self.ack(link, applied.at - arrived, rejected).await?;
+        let full_set = commit.full_set;
+        self.publish(|status| status.full_sets += u64::from(full_set));
+        self.compare(link, commit.mark, full_set).await
+    }
+
+    /// Keeps this node's settings; `None` where the disk refuses.
+    fn keep_settings(&mut self, config: Config) -> Option<Settings> {
+        let Config { settings, ca_certificates, .. } = config;
+        let kept = self.parts.identity.update(|identity| {
+            identity.settings = settings.clone();
+            if let Some(certificates) = ca_certificates {
+                identity.ca_certificates = certificates;
+            }
+        });
+        if let Err(error) = kept {
+            tracing::warn!(%error, "this node's settings can't be kept");
+            return None;
+        }
+        self.addresses.set(settings.control_planes.clone());
+        Some(settings)
+    }
+
+    async fn heartbeat(&mut self, link: &mut Link, mark: Mark) -> Result<(), End> {
+        // In the middle of a batch there is nothing to compare with.
+        let idle =
+            link.stage.is_empty() && self.parts.set.held().epoch() == Some(link.welcome.epoch);
+        if idle {
+            let held = self.parts.set.held();
+            if held.digest() == mark.digest && held.revision() < mark.revision {
+                self.moved(mark.revision).await?;
+            }
+            self.compare(link, mark, false).await?;
+        }
+        if mark.ack_wanted {
+            self.ack(link, Duration::ZERO, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    async fn moved(&mut self, revision: Revision) -> Result<(), End> {
+        self.parts.set.moved(revision).await;
+        self.parts.mesh.moved(revision).await?;
+        self.publish(|_| {});
+        Ok(())
+    }
+
+    async fn compare(&mut self, link: &Link, mark: Mark, full_set: bool) -> Result<(), End> {
+        let held = self.parts.set.held().digest();
+        if self.agreement.compare(held, mark.digest, full_set, mark.revision) {
+            self.publish(|status| status.resyncs += 1);
+            link.send(convert::resync(mark.revision)).await?;
+        }
+        Ok(())
+    }
+
+    async fn ack(
+        &self,
+        link: &mut Link,
+        took: Duration,
+        rejected: Vec<convert::Rejection>,
+    ) -> Result<(), End> {
+        let verified = self.mesh_status.borrow().verified;
+        link.verified = verified;
+        link.send(convert::ack(self.parts.set.held(), took, rejected, verified)).await
+    }
+}

@@ -1,0 +1,180 @@
+//! One stream to one replica: opening it, up to the control plane's first word.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status, Streaming, client::Grpc, transport::Channel};
+use wattle_model::Revision;
+use wattle_proto::sync::SyncRequest;
+use wattle_runtime::dial;
+
+use super::{
+    codec::SyncCodec,
+    convert::{self, Message, Retry, Welcome},
+    stage::Stage,
+};
+use crate::{control_plane, report::Report, state::identity::Identity};
+
+/// A machine that answers at all answers a connection within this.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A replica may have to ask its store before it says Welcome or Retry.
+const FIRST_WORD: Duration = Duration::from_secs(10);
+/// What waits to be sent. When it is full the control plane isn't reading, and the stream is given
+/// up after three missed heartbeats, as when it isn't speaking.
+const OUTGOING: usize = 8;
+
+/// A stream that was accepted, and what belongs to it alone: what is staged on it is lost with it.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Where it leads.
+    pub(super) address: String,
+    /// The control plane's first word.
+    pub(super) welcome: Welcome,
+    /// What has come since the last commit.
+    pub(super) stage: Stage,
+    /// The report last sent.
+    pub(super) reported: Option<Report>,
+    /// The verified revision last sent.
+    pub(super) verified: Revision,
+    /// The control plane has asked for it to be left, and there was nowhere to go.
+    pub(super) draining: bool,
+    heard: Instant,
+    outgoing: mpsc::Sender<SyncRequest>,
+    incoming: Streaming<Bytes>,
+}
+
+/// Why a stream ended, or never began.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The control plane asked for patience.
+    Retry(Retry),
+    /// The node was deleted.
+    Removed,
+    /// Nobody could be reached.
+    Unreachable(String),
+    /// The stream was accepted and then ended, as streams do.
+    Lost(String),
+    /// The control plane said what makes no sense.
+    Broken(String),
+    /// The control plane asks for the stream to be left before the deadline.
+    Drain(Duration),
+    /// The agent is stopping.
+    Stopped,
+}
+
+impl Link {
+    /// Opens a stream at the first of `addresses` that answers.
+    pub(super) async fn open(
+        identity: &Identity,
+        addresses: &[String],
+        hello: SyncRequest,
+    ) -> Result<Self, End> {
+        let tls = control_plane::tls(identity).map_err(|error| End::Broken(error.to_string()))?;
+        let dialed = dial::channel(addresses, Arc::new(tls), CONNECT).await;
+        let dialed = dialed.map_err(|error| End::Unreachable(error.to_string()))?;
+        let (outgoing, requests) = mpsc::channel(OUTGOING);
+        outgoing.try_send(hello).expect("a new channel has room for one");
+
+        let silent = || End::Unreachable(format!("{}: no answer to Hello", dialed.address));
+        let first_word = timeout(FIRST_WORD, first_word(dialed.channel, requests)).await;
+        let (incoming, welcome) = first_word.map_err(|_| silent())??;
+        Ok(Self {
+            address: dialed.address,
+            welcome,
+            stage: Stage::default(),
+            reported: None,
+            verified: Revision::ZERO,
+            draining: false,
+            heard: Instant::now(),
+            outgoing,
+            incoming,
+        })
+    }
+
+    /// The next message. Safe to drop and call again. Ends the stream when three heartbeats have
+    /// been missed.
+    pub(super) async fn next(&mut self) -> Result<Message, End> {
+        let deadline = self.heard + self.patience();
+        let next = tokio::time::timeout_at(deadline, next(&mut self.incoming)).await;
+        let message = next.map_err(|_| End::Lost("three heartbeats were missed".into()))??;
+        self.heard = Instant::now();
+        Ok(message)
+    }
+
+    /// Time spent away from the stream isn't the control plane's silence.
+    pub(super) fn resume(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// Sends a message.
+    pub(super) async fn send(&self, request: SyncRequest) -> Result<(), End> {
+        let sent = self.outgoing.send_timeout(request, self.patience()).await;
+        sent.map_err(|_| End::Lost("the control plane isn't reading".into()))
+    }
+
+    fn patience(&self) -> Duration {
+        3 * self.welcome.heartbeat
+    }
+}
+
+/// Calls Sync and waits for what it says first.
+async fn first_word(
+    channel: Channel,
+    requests: mpsc::Receiver<SyncRequest>,
+) -> Result<(Streaming<Bytes>, Welcome), End> {
+    let mut client = Grpc::new(channel);
+    client.ready().await.map_err(|error| End::Unreachable(error.to_string()))?;
+    let path = PathAndQuery::from_static("/wattle.sync.v1.SyncService/Sync");
+    let requests = Request::new(ReceiverStream::new(requests));
+    let answer = client.streaming(requests, path, SyncCodec).await.map_err(refused)?;
+    let mut incoming = answer.into_inner();
+    let welcome = welcome(next(&mut incoming).await?)?;
+    Ok((incoming, welcome))
+}
+
+/// The next message of a kind that this version knows.
+async fn next(incoming: &mut Streaming<Bytes>) -> Result<Message, End> {
+    loop {
+        let bytes = match incoming.message().await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(End::Lost("the control plane ended the stream".into())),
+            Err(status) => return Err(lost(&status)),
+        };
+        match convert::message(&bytes) {
+            Ok(Some(message)) => return Ok(message),
+            Ok(None) => tracing::debug!("a message of an unknown kind"),
+            Err(error) => return Err(End::Broken(error.to_string())),
+        }
+    }
+}
+
+fn welcome(first: Message) -> Result<Welcome, End> {
+    match first {
+        Message::Welcome(welcome) => Ok(welcome),
+        Message::Retry(retry) => Err(End::Retry(retry)),
+        Message::Removed => Err(End::Removed),
+        _ => Err(End::Broken("the first message was none of Welcome, Retry and Removed".into())),
+    }
+}
+
+/// The call itself was refused.
+fn refused(status: Status) -> End {
+    match lost(&status) {
+        End::Lost(reason) => End::Unreachable(reason),
+        end => end,
+    }
+}
+
+fn lost(status: &Status) -> End {
+    if control_plane::is_removed(status) {
+        End::Removed
+    } else {
+        End::Lost(control_plane::describe(status))
+    }
+}

@@ -1,0 +1,294 @@
+//! Hop 4: one stream to any replica, resumed wherever it was cut, becomes committed changes for the
+//! plan. It owns the committed set and decides when to connect where; it never touches the device
+//! and never asks the control plane for anything on a timer.
+
+mod addresses;
+mod agreement;
+mod codec;
+mod convert;
+mod follow;
+mod link;
+mod stage;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    select,
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use wattle_model::{Endpoint, InstanceId, Revision};
+use wattle_plan::Update;
+use wattle_runtime::backoff::Backoff;
+
+use self::{
+    addresses::Addresses,
+    agreement::Agreement,
+    convert::{Retry, RetryReason},
+    link::{End, Link},
+};
+pub(crate) use self::{
+    convert::Rejection,
+    status::{SessionState, SessionStatus},
+};
+use crate::{
+    kernel::Host,
+    reconcile::{Mesh, MeshStatus},
+    state::{committed_set::CommittedSet, held::Held, identity::SharedIdentity},
+};
+
+/// The first wait is anywhere below this: ten thousand agents that lose one replica return over a
+/// second.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// No wait is longer, so a control plane that is back has all its agents within this.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Two machines with one identity push each other out; this keeps it slow and visible.
+const DISPLACED_WAIT: Duration = Duration::from_secs(60);
+
+/// What the session needs from the rest of the agent.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Who this node is, and where its control plane was last known to be.
+    pub(crate) identity: SharedIdentity,
+    /// What it holds.
+    pub(crate) set: CommittedSet,
+    /// Where changes go.
+    pub(crate) mesh: Mesh,
+    /// This machine's addresses.
+    pub(crate) host: watch::Receiver<Arc<Host>>,
+    /// Endpoints given by flag, instead of guessed ones.
+    pub(crate) declared: Vec<Endpoint>,
+}
+
+/// How the session ended for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The program is ending.
+    Stopped,
+    /// The node was deleted.
+    Removed,
+}
+
+/// The session.
+pub(crate) struct Session {
+    parts: Parts,
+    instance: InstanceId,
+    addresses: Addresses,
+    agreement: Agreement,
+    backoff: Backoff,
+    mesh_status: watch::Receiver<MeshStatus>,
+    status: watch::Sender<SessionStatus>,
+    ended: CancellationToken,
+}
+
+/// What the plan is told at start: everything held, if anything ever was.
+pub(crate) fn restored(held: &Held) -> Option<(Update, Revision)> {
+    held.epoch()?;
+    let (update, rejected) = convert::reset(held);
+    for rejection in rejected {
+        tracing::warn!(?rejection, "a peer on disk can't be read");
+    }
+    Some((update, held.revision()))
+}
+
+impl Session {
+    /// A session that hasn't connected yet.
+    pub(crate) fn new(
+        parts: Parts,
+        status: watch::Sender<SessionStatus>,
+        ended: CancellationToken,
+    ) -> Self {
+        let session = Self {
+            // One run's own: of two machines with one state, each tells itself from the other.
+            instance: InstanceId::new(rand::random()),
+            addresses: Addresses::new(parts.identity.get().settings.control_planes.clone()),
+            agreement: Agreement::default(),
+            backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            mesh_status: parts.mesh.status(),
+            parts,
+            status,
+            ended,
+        };
+        session.publish(|_| {});
+        session
+    }
+
+    /// Runs until the program ends or the node is deleted.
+    pub(crate) async fn run(mut self) -> Outcome {
+        let ended = self.ended.clone();
+        loop {
+            let end = select! {
+                () = ended.cancelled() => return Outcome::Stopped,
+                link = self.connect() => match link {
+                    Ok(link) => self.follow_through(link).await,
+                    Err(end) => end,
+                },
+            };
+            let wait = match self.settle(end) {
+                Ok(wait) => wait,
+                Err(outcome) => return outcome,
+            };
+            select! {
+                () = ended.cancelled() => return Outcome::Stopped,
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Link, End> {
+        let address = self.addresses.current().map(str::to_owned);
+        self.publish(|status| status.control_plane.clone_from(&address));
+        let Some(address) = address else {
+            return Err(End::Unreachable("no control plane's address is known".into()));
+        };
+        self.open(&[address]).await
+    }
+
+    async fn open(&self, addresses: &[String]) -> Result<Link, End> {
+        let held = self.parts.set.held();
+        let hello = convert::hello(held, self.instance, self.addresses.accept_stale());
+        let link = Link::open(&self.parts.identity.get(), addresses, hello).await?;
+        if held.epoch() != Some(link.welcome.epoch) && !link.welcome.full_set {
+            return Err(End::Broken("another epoch, and not with a full set".into()));
+        }
+        Ok(link)
+    }
+
+    /// Follows a stream and, when its replica wants to stop, the one that replaces it.
+    async fn follow_through(&mut self, mut link: Link) -> End {
+        loop {
+            self.accepted(&link);
+            let end = loop {
+                match self.follow(&mut link).await {
+                    End::Drain(deadline) => match self.replace(deadline).await {
+                        Some(new) => {
+                            link = new;
+                            break None;
+                        }
+                        None => {
+                            link.draining = true;
+                            link.resume();
+                        }
+                    },
+                    end => break Some(end),
+                }
+            };
+            self.agreement.cut();
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Make before break: a stream elsewhere while the draining one is still there. Nothing is
+    /// missed meanwhile, because the new one resumes from the last commit.
+    async fn replace(&mut self, deadline: Duration) -> Option<Link> {
+        let others = self.addresses.others();
+        if others.is_empty() {
+            return None;
+        }
+        // The other half is for going on with the old stream if this finds nobody.
+        let opened = timeout(deadline / 2, self.open(&others)).await.ok()?;
+        match opened {
+            Ok(link) => Some(link),
+            Err(end) => {
+                tracing::debug!(?end, "no other replica takes the stream");
+                None
+            }
+        }
+    }
+
+    fn accepted(&mut self, link: &Link) {
+        let welcome = link.welcome;
+        self.addresses.accepted(&link.address);
+        if self.parts.set.held().epoch() != Some(welcome.epoch) {
+            self.agreement.new_epoch();
+        }
+        tracing::info!(control_plane = link.address, replica = %welcome.replica, "connected");
+        self.publish(|status| {
+            status.state = SessionState::Connected;
+            status.control_plane = Some(link.address.clone());
+            status.replica = Some(welcome.replica);
+            status.error = None;
+        });
+    }
+
+    /// What the end of a stream means: how long to wait before the next one, or that there is none.
+    fn settle(&mut self, end: End) -> Result<Duration, Outcome> {
+        let (state, why, wait) = match end {
+            End::Stopped => return Err(Outcome::Stopped),
+            End::Removed => {
+                self.disconnected(SessionState::Removed, "the node was deleted".into());
+                return Err(Outcome::Removed);
+            }
+            // Only while draining: the replica has gone, as it said.
+            End::Drain(_) => (SessionState::Connecting, "drained".into(), self.lost()),
+            End::Lost(why) => (SessionState::Connecting, why, self.lost()),
+            End::Unreachable(why) => {
+                self.addresses.turn(false);
+                (SessionState::Connecting, why, self.backoff.next())
+            }
+            End::Broken(why) => {
+                self.addresses.turn(false);
+                (SessionState::Connecting, format!("protocol: {why}"), self.backoff.next())
+            }
+            End::Retry(retry) => self.retry(retry),
+        };
+        self.disconnected(state, why);
+        Ok(wait)
+    }
+
+    fn lost(&mut self) -> Duration {
+        self.addresses.turn(false);
+        self.backoff.reset();
+        self.backoff.next()
+    }
+
+    fn retry(&mut self, retry: Retry) -> (SessionState, String, Duration) {
+        let wait = retry.after + self.backoff.next();
+        let why = match retry.reason {
+            RetryReason::Behind => "the replica is behind",
+            RetryReason::Stale => "the replica can't see its store",
+            RetryReason::Busy => "the replica is busy",
+            RetryReason::Displaced => {
+                let wait = wait.max(DISPLACED_WAIT) + self.backoff.next();
+                let why = "another machine runs with this node's identity: stop it, or run leave \
+                           and join on one of the two";
+                tracing::warn!(wait = ?wait, why);
+                return (SessionState::Displaced, why.into(), wait);
+            }
+        };
+        let stale = matches!(retry.reason, RetryReason::Behind | RetryReason::Stale);
+        self.addresses.turn(stale);
+        (SessionState::Connecting, why.into(), wait)
+    }
+
+    fn disconnected(&self, state: SessionState, why: String) {
+        let was_connected = self.status.borrow().state == SessionState::Connected;
+        if was_connected {
+            tracing::info!(why, "disconnected; the mesh stays as it is");
+        } else {
+            tracing::debug!(why, "not connected");
+        }
+        self.publish(|status| {
+            status.state = state;
+            status.replica = None;
+            status.error = Some(why);
+        });
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut SessionStatus)) {
+        let held = self.parts.set.held();
+        self.status.send_modify(|status| {
+            status.epoch = held.epoch();
+            status.revision = held.revision();
+            status.digest = held.digest();
+            status.disk_error = self.parts.set.error().map(str::to_owned);
+            change(status);
+        });
+    }
+}

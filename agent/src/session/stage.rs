@@ -1,0 +1,70 @@
+//! Frames on their way to a commit. Nothing of a batch is seen outside before its end: a stream
+//! that is cut drops its stage, and the next one begins again at the last commit.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use wattle_model::{Epoch, NodeId, Revision};
+
+use super::convert::{Commit, Config, Frame, Rejection};
+use crate::state::held::Batch;
+
+/// What has come since the last commit.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    changes: BTreeMap<NodeId, Option<Bytes>>,
+    config: Option<Box<Config>>,
+    rejected: Vec<Rejection>,
+}
+
+/// A whole batch.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) batch: Batch,
+    pub(super) config: Option<Box<Config>>,
+    /// What couldn't be held at all.
+    pub(super) rejected: Vec<Rejection>,
+}
+
+impl Stage {
+    /// Whether a batch has begun.
+    pub(super) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.config.is_none()
+    }
+
+    /// Adds a frame. What a node's later frame says replaces what an earlier one said: the walk
+    /// meets a node again when it changed behind the walk.
+    pub(super) fn add(&mut self, frame: Frame) {
+        self.changes.extend(frame.changes);
+        self.rejected.extend(
+            frame
+                .unreadable
+                .into_iter()
+                .map(|error| Rejection { node: None, reason: error.to_string() }),
+        );
+    }
+
+    /// Adds the agent's own settings.
+    pub(super) fn set_config(&mut self, config: Box<Config>) {
+        self.config = Some(config);
+    }
+
+    /// Ends the batch; the stage is empty again.
+    pub(super) fn commit(&mut self, epoch: Epoch, commit: Commit) -> Staged {
+        let Self { changes, config, rejected } = std::mem::take(self);
+        let batch = Batch {
+            epoch,
+            revision: commit.mark.revision,
+            full_set: commit.full_set,
+            changes,
+            config_hash: config.as_ref().map(|config| config.hash),
+        };
+        Staged { batch, config, rejected }
+    }
+}
+
+/// Whether `commit` may follow a set that has `revision`: only a full set leads back, because the
+/// control plane gives one only where its store went back.
+pub(super) fn leads_back(commit: Commit, revision: Revision) -> bool {
+    !commit.full_set && commit.mark.revision < revision
+}
