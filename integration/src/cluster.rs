@@ -275,8 +275,12 @@ impl Agent {
     pub fn addresses(&self) -> Result<[IpAddr; 2]> {
         wait_until(&format!("addresses of {}", self.name()), PATIENCE, || {
             let Ok(status) = self.status() else { return Ok(None) };
-            let address = |key: &str| status[key].as_str().and_then(|text| text.parse().ok());
-            Ok(address("ipv4").zip(address("ipv6")).map(|(v4, v6)| [v4, v6]))
+            let text = |i: usize| status["node"]["addresses"][i].as_str().map(str::to_owned);
+            let (Some(one), Some(other)) = (text(0), text(1)) else { return Ok(None) };
+            let address = |text: &str| text.split('/').next().unwrap_or_default().parse();
+            let mut both: [IpAddr; 2] = [address(&one)?, address(&other)?];
+            both.sort();
+            Ok(Some(both))
         })
     }
 
