@@ -90,7 +90,9 @@ fn join_fourth(
 ) -> Result<()> {
     let target = agents[0].addresses()?[0];
     let host_ready = cluster.host("sydney")?;
-    let watch = cluster.control_plane.command(&["watch", "-o", "json"])?;
+    let before = &cluster.control_plane.json(&["status"])?["revision"];
+    let watch = ["watch", "--after", &before.to_string(), "-o", "json"];
+    let watch = cluster.control_plane.command(&watch)?;
     let watch = Process::spawn("watch", watch, cluster.folder())?;
     let begun = Instant::now();
     let sydney = cluster.agent_on(host_ready, token)?;
@@ -138,8 +140,8 @@ fn delete_one(cluster: &Cluster, agents: &mut Vec<Agent>, figures: &mut Figures)
         figures.delete_to_gone_ms,
         gone.name()
     ));
-    let code = gone.wait_end(LIMIT)?;
-    line(&format!("its own agent was told, took its link down and ended (exit code {code:?})"));
+    let code = gone.wait_end(LIMIT)?.unwrap_or_default();
+    line(&format!("its own agent was told, took its link down and ended (exit code {code})"));
     anyhow::ensure!(!gone.host().has_link("wattle0"), "the deleted node's link is still there");
     for agent in agents.iter() {
         line(&format!("{:<8} now has {}", agent.name(), agent.peers()?.join(", ")));
