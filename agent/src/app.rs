@@ -8,7 +8,7 @@ use tokio::{
     select,
     sync::{mpsc, watch},
 };
-use wattle_model::{Endpoint, NodeId};
+use wattle_model::{Endpoint, NodeName};
 use wattle_runtime::shutdown::{self, Shutdown};
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     state::{
         StateDir,
         committed_set::CommittedSet,
+        held::Held,
         identity::{Identity, SharedIdentity},
     },
     status::{
@@ -92,7 +93,7 @@ fn joined(identity: &Identity) -> String {
     format!("joined network {} as {} ({})", settings.network, settings.name, addresses.join(", "))
 }
 
-fn wishes(name: Option<wattle_model::NodeName>, device: &DeviceArgs) -> Wishes {
+fn wishes(name: Option<NodeName>, device: &DeviceArgs) -> Wishes {
     Wishes {
         name,
         interface: device.interface.clone(),
@@ -121,7 +122,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<Exit> {
         state,
         identity,
         open,
-        socket: args.state.socket.unwrap_or_else(|| args.state.state_dir.join("agent.sock")),
+        socket: args.state.socket(),
         host: Host::read(&interface).await?,
         interface,
         listen_port,
@@ -174,35 +175,15 @@ impl Agent {
     /// plane; then starts what follows it.
     pub(crate) async fn build(build: Build) -> anyhow::Result<Self> {
         let (log, held) = build.state.committed()?;
-        let node: NodeId = build.identity.node_id;
-        let public_key = wireguard_key::public(&build.identity.wireguard_key)
-            .context("the identity's WireGuard key")?;
-        let settings = &build.identity.settings;
         let host = watch::Sender::new(Arc::new(build.host));
-        let (mut reconciler, mesh) = Reconciler::open(
-            build.open,
-            node,
-            public_key,
-            build.listen_port,
-            settings,
-            host.subscribe(),
-        )
-        .await?;
-        reconciler.restore(session::restored(&held)).await;
-        tracing::info!(
-            node = %settings.name,
-            network = %settings.network,
-            peers = held.entries().len(),
-            revision = held.revision().0,
-            "the mesh is up as last known"
-        );
+        let (reconciler, mesh) =
+            restore(build.open, &build.identity, build.listen_port, &held, host.subscribe())
+                .await?;
 
         let (work, front) = (Shutdown::new(), Shutdown::new());
         let (tell_removed, removed) = mpsc::channel(2);
         let (ask_leave, leaves) = mpsc::channel(1);
         let identity = SharedIdentity::new(build.state.clone(), build.identity);
-        work.spawn("reconcile", reconciler.run(work.token()));
-
         let parts = Parts {
             identity: identity.clone(),
             set: CommittedSet::new(log, held),
@@ -218,12 +199,13 @@ impl Agent {
             interface: build.interface.clone(),
         };
         let session = Session::new(parts, session_status, work.token());
+        let listener = socket::listen(&build.socket)
+            .with_context(|| format!("listening on {}", build.socket.display()))?;
+
+        work.spawn("reconcile", reconciler.run(work.token()));
         work.spawn("session", ends(session.run(), tell_removed.clone()));
         work.spawn("renew", ends(renew::run(identity.clone(), work.token()), tell_removed));
         work.spawn("host", report::watch_host(build.interface, host, work.token()));
-
-        let listener = socket::listen(&build.socket)
-            .with_context(|| format!("listening on {}", build.socket.display()))?;
         front.spawn("status", socket::serve(listener, sources, ask_leave, front.token()));
         Ok(Self { state: build.state, identity, mesh, work, front, removed, leaves })
     }
@@ -281,6 +263,30 @@ impl Agent {
         tracing::info!("left the network");
         Ok(())
     }
+}
+
+/// Opens the device and makes it what it was when the last set was committed.
+async fn restore(
+    open: Open,
+    identity: &Identity,
+    listen_port: u16,
+    held: &Held,
+    host: watch::Receiver<Arc<Host>>,
+) -> anyhow::Result<(Reconciler, Mesh)> {
+    let public_key =
+        wireguard_key::public(&identity.wireguard_key).context("the identity's WireGuard key")?;
+    let (settings, node) = (&identity.settings, identity.node_id);
+    let (mut reconciler, mesh) =
+        Reconciler::open(open, node, public_key, listen_port, settings, host).await?;
+    reconciler.restore(session::restored(held)).await;
+    tracing::info!(
+        node = %settings.name,
+        network = %settings.network,
+        peers = held.entries().filter(|(other, _)| *other != node).count(),
+        revision = held.revision().0,
+        "the mesh is up as last known"
+    );
+    Ok((reconciler, mesh))
 }
 
 /// Tells the agent when a part of it learns that the node was deleted.

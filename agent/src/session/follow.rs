@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use tokio::{join, select, time::Instant};
-use wattle_model::Revision;
+use wattle_model::{Epoch, Revision};
 
 use super::{
     Session,
     convert::{self, Commit, Config, Frame, Mark, Message},
     link::{End, Link},
-    stage::{self, Staged},
+    stage::Staged,
 };
 use crate::{
     reconcile::{Change, Stopped},
@@ -90,14 +90,7 @@ impl Session {
     async fn commit(&mut self, link: &mut Link, commit: Commit) -> Result<(), End> {
         let arrived = Instant::now();
         let epoch = link.welcome.epoch;
-        let held = self.parts.set.held();
-        if held.epoch() != Some(epoch) && !commit.full_set {
-            return Err(End::Broken("the first batch of another epoch isn't a full set".into()));
-        }
-        if stage::leads_back(commit, held.revision()) {
-            let (from, to) = (held.revision(), commit.mark.revision);
-            return Err(End::Broken(format!("a batch leads back from revision {from} to {to}")));
-        }
+        self.check(epoch, commit)?;
         let Staged { mut batch, config, mut rejected } = link.stage.commit(epoch, commit);
         let settings = config.and_then(|config| {
             let kept = self.keep_settings(*config);
@@ -129,6 +122,23 @@ impl Session {
         let full_set = commit.full_set;
         self.publish(|status| status.full_sets += u64::from(full_set));
         self.compare(link, commit.mark, full_set).await
+    }
+
+    /// Whether the batch may follow what is held: only a full set leads into another epoch, or back
+    /// in this one, because the control plane sends one where its store went back.
+    fn check(&self, epoch: Epoch, commit: Commit) -> Result<(), End> {
+        let held = self.parts.set.held();
+        if commit.full_set {
+            return Ok(());
+        }
+        if held.epoch() != Some(epoch) {
+            return Err(End::Broken("the first batch of another epoch isn't a full set".into()));
+        }
+        let (from, to) = (held.revision(), commit.mark.revision);
+        if to < from {
+            return Err(End::Broken(format!("a batch leads back from revision {from} to {to}")));
+        }
+        Ok(())
     }
 
     /// Keeps this node's settings; `None` where the disk refuses.

@@ -192,7 +192,10 @@ impl Session {
             return None;
         }
         // The other half is for going on with the old stream if this finds nobody.
-        let opened = timeout(deadline / 2, self.open(&others)).await.ok()?;
+        let opened = select! {
+            () = self.ended.cancelled() => return None,
+            opened = timeout(deadline / 2, self.open(&others)) => opened.ok()?,
+        };
         match opened {
             Ok(link) => Some(link),
             Err(end) => {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use wattle_model::{Epoch, NodeId, Revision};
+use wattle_model::{Epoch, NodeId};
 
 use super::convert::{Commit, Config, Frame, Rejection};
 use crate::state::held::Batch;
@@ -61,10 +61,4 @@ impl Stage {
         };
         Staged { batch, config, rejected }
     }
-}
-
-/// Whether `commit` may follow a set that has `revision`: only a full set leads back, because the
-/// control plane gives one only where its store went back.
-pub(super) fn leads_back(commit: Commit, revision: Revision) -> bool {
-    !commit.full_set && commit.mark.revision < revision
 }

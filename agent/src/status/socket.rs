@@ -1,6 +1,12 @@
 //! The local socket: one line of question, one JSON document of answer, for root alone.
 
-use std::{io, os::fd::AsFd as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
@@ -54,9 +60,23 @@ pub(crate) struct Leave {
     pub(crate) answer: oneshot::Sender<Result<(), String>>,
 }
 
+/// Where the agent is asked. Dropping it takes the path away, so that nobody asks a dead one.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Whoever starts next removes it all the same.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// Listens where the agent will be asked. Whoever holds the state directory's lock owns the path:
 /// a socket that is there is a dead agent's.
-pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn listen(path: &Path) -> io::Result<Listener> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -67,12 +87,13 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     socket.bind(&SockAddr::unix(path)?)?;
     socket.listen(16)?;
     socket.set_nonblocking(true)?;
-    UnixListener::from_std(socket.into())
+    let socket = UnixListener::from_std(socket.into())?;
+    Ok(Listener { socket, path: path.to_owned() })
 }
 
 /// Answers until the program ends, then finishes the answers begun.
 pub(crate) async fn serve(
-    listener: UnixListener,
+    listener: Listener,
     sources: Sources,
     leave: mpsc::Sender<Leave>,
     ended: CancellationToken,
@@ -84,7 +105,7 @@ pub(crate) async fn serve(
             () = ended.cancelled() => break,
             accepted = async {
                 let permit = room.clone().acquire_owned().await;
-                (permit, listener.accept().await)
+                (permit, listener.socket.accept().await)
             } => accepted,
         };
         match accepted {

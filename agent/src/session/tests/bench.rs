@@ -7,6 +7,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use clap::Parser as _;
 use tempfile::TempDir;
 use tokio::{
     sync::oneshot,
@@ -106,6 +107,18 @@ impl Bench {
     /// The device's peers.
     pub(super) fn peers(&self) -> Vec<PublicKey> {
         self.device.observed().peers.into_keys().collect()
+    }
+
+    /// Runs another command of the program on this machine.
+    pub(super) async fn command(&self, args: &[&str]) -> anyhow::Result<Exit> {
+        let folder = self.folder.path().to_str().unwrap();
+        let all = [&["wattle-agent"], args, &["--state-dir", folder]].concat();
+        crate::app::run(crate::config::Config::parse_from(all)).await
+    }
+
+    /// A token that would let a machine join.
+    pub(super) fn token(&self) -> String {
+        self.replica.token(self.replica.authority.ca.pin()).expose()
     }
 
     /// What the state directory says.

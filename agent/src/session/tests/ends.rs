@@ -18,6 +18,9 @@ async fn a_deleted_node_takes_its_link_down_and_remembers() {
     assert_eq!((exit.code(), exit), (3, Exit::Removed));
     assert!(bench.device.is_removed());
     assert!(bench.identity().unwrap().deleted);
+    assert_eq!(bench.command(&["run"]).await.unwrap(), Exit::Removed, "started again");
+    let with_token = bench.command(&["run", "--token", &bench.token()]).await;
+    assert_eq!(with_token.unwrap(), Exit::Removed, "a token doesn't change it");
     assert!(bench.replica.enrollment.take_asked().is_empty(), "it asked to be let in again");
 }
 
@@ -46,6 +49,14 @@ async fn a_refusal_that_says_nothing_of_it_changes_nothing() {
     bench.replica.stream().await;
     assert_eq!(bench.peers(), [key(1)]);
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_has_joined_does_not_join_again() {
+    let bench = Bench::new().await;
+    let error = bench.command(&["join", &bench.token()]).await.unwrap_err();
+    assert!(error.to_string().contains("already node tested of network default"), "{error}");
+    assert!(bench.replica.enrollment.take_asked().is_empty());
 }
 
 #[tokio::test]
