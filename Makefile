@@ -28,7 +28,7 @@ check: ## Format, lints, docs, protocol, licences
 	@scripts/tools.sh build check
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	scripts/pure-crates.sh
 	cd proto && buf lint && buf format --diff --exit-code
 	cargo deny --locked check bans licenses sources
