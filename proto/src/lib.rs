@@ -5,6 +5,7 @@ pub mod entry;
 mod invalid;
 pub mod reason;
 pub mod record;
+mod secrets;
 
 pub use generated::wattle::{
     admin::v1 as admin, enroll::v1 as enroll, store::v1 as store, sync::v1 as sync,

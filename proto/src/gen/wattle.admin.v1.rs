@@ -340,6 +340,7 @@ pub struct CreateJoinTokenRequest {
     pub time_to_live: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
+#[prost(skip_debug)]
 pub struct CreateJoinTokenResponse {
     #[prost(message, optional, tag = "1")]
     pub join_token: ::core::option::Option<JoinToken>,
