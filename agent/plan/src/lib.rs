@@ -1,7 +1,7 @@
 //! Hop 5: what the data plane should be, against what it is, gives operations.
 //!
 //! Pure: no clock, no I/O, no tokio, no netlink. The session gives [`Update`]s to a [`Desired`];
-//! the kernel hop observes a device as [`Observed`]; [`diff`] says what to do as a list of [`Op`]s
+//! the kernel hop observes a device as [`Observed`]; [`diff()`] says what to do as a list of [`Op`]s
 //! that the kernel hop executes in order. It gives nothing for what is already right.
 
 mod desired;
