@@ -2,6 +2,7 @@
 //! the running agent where there is one, so that nobody else touches its device.
 
 use anyhow::{Context as _, anyhow, bail};
+use nix::net::if_::if_nametoindex;
 use wattle_proto::enroll::LeaveRequest;
 
 use crate::{
@@ -25,9 +26,12 @@ pub(crate) async fn leave(args: LeaveArgs) -> anyhow::Result<()> {
         bail!("this machine hasn't joined a network: nothing to leave");
     };
     delete_node(&identity, args.force).await?;
-    let mut kernel =
-        kernel::open(args.dataplane, &args.interface, &identity.wireguard_key, 0).await?;
-    kernel.remove().await?;
+    // A userspace device ended with its agent: nothing is there to open and remove.
+    if if_nametoindex(args.interface.as_str()).is_ok() {
+        let key = &identity.wireguard_key;
+        let mut kernel = kernel::open(args.dataplane, &args.interface, key, 0).await?;
+        kernel.remove().await?;
+    }
     state.clear()?;
     Ok(())
 }
