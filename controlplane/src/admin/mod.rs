@@ -24,5 +24,8 @@ mod tokens;
 mod wait;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use bootstrap::{BootstrapError, bootstrap_credential};
 pub use service::Admin;

@@ -1,0 +1,15 @@
+//! The service on an embedded store: in one process, without TLS, called as tonic calls it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bootstrap;
+mod lists;
+mod networks;
+mod nodes;
+mod operators;
+mod races;
+mod refusals;
+mod requests;
+mod store;
+mod tokens;
+mod watch;
+mod world;
