@@ -5,10 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
-use tokio::{select, time::sleep};
+use tokio::select;
 use tokio_util::sync::CancellationToken;
 use wattle_proto::enroll::{Credential, RecoverRequest, RenewRequest};
-use wattle_runtime::backoff::Backoff;
+use wattle_runtime::{
+    backoff::Backoff,
+    clock::{self, Looks},
+};
 
 use crate::{
     control_plane::{self, CallError, request},
@@ -31,9 +34,10 @@ pub(crate) async fn run(identity: SharedIdentity, ended: CancellationToken) -> O
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
     let mut refused = false;
     let luck = rand::random();
+    let mut looks = Looks::begin();
     loop {
         let now = identity.get();
-        let due = Due::of(&now.certificate, SystemTime::now(), luck);
+        let due = Due::of(&now.certificate, clock::now(), luck);
         let wait = match due {
             Due::NotYet => LOOK,
             due => match attempt(&now, due == Due::Expired || refused).await {
@@ -54,7 +58,7 @@ pub(crate) async fn run(identity: SharedIdentity, ended: CancellationToken) -> O
         };
         select! {
             () = ended.cancelled() => return Outcome::Stopped,
-            () = sleep(wait) => {}
+            () = looks.next(wait) => {}
         }
     }
 }
@@ -127,6 +131,7 @@ fn keep(identity: &SharedIdentity, credential: &Credential) {
 mod tests {
     use std::sync::Arc;
 
+    use tokio::time::sleep;
     use tonic::Status;
     use wattle_certs::peer_identity;
 

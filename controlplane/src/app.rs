@@ -8,13 +8,13 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::task::spawn_blocking;
 use wattle_model::ReplicaId;
-use wattle_runtime::shutdown::Shutdown;
+use wattle_runtime::{clock, shutdown::Shutdown};
 
 use crate::{
     admin, advertise,
@@ -53,7 +53,7 @@ pub struct Bound {
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
     let store = open_store(&config).await?;
-    let cluster = cluster::open(store.as_ref(), &config.data_dir, SystemTime::now()).await?;
+    let cluster = cluster::open(store.as_ref(), &config.data_dir, clock::now()).await?;
     let (serving, background) = (Shutdown::new(), Shutdown::new());
 
     let (feed, live) = Feed::new(store.clone());
@@ -66,7 +66,8 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
     let (id, ca) = (ReplicaId::new(rand::random()), Arc::new(ca));
     let lifetime = config.certificate_lifetime;
     let certificate = OwnCertificate::issue(ca.clone(), trust_domain.clone(), id, lifetime)?;
-    let tls = wattle_certs::server_config(certificate.presented(), &roots)?;
+    let mut tls = wattle_certs::server_config(certificate.presented(), &roots)?;
+    tls.time_provider = clock::for_handshakes();
     background.spawn("certificate", certificate.keep(background.token()));
     let tls = TlsListener::bind(config.listen, tls).await.with_context(|| {
         format!("listening on {}: choose another address with --listen", config.listen)
@@ -85,10 +86,10 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
         roots,
         advertised: advertise::addresses(&config.advertise, address),
         certificate_lifetime: lifetime,
-        started: SystemTime::now(),
+        started: clock::now(),
     });
     let operator_file = config.data_dir.join("operator.json");
-    admin::bootstrap_credential(&replica, &operator_file, SystemTime::now())
+    admin::bootstrap_credential(&replica, &operator_file, clock::now())
         .await
         .with_context(|| format!("the first operator's file {}", operator_file.display()))?;
     let (handler, health) = services::build(&replica, &serving, &background, config.drain_grace)?;

@@ -7,10 +7,10 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use wattle_certs::{Ca, CaError, Identity, KeyPair, ReplicaCertificate, SpiffeId, TrustDomain};
 use wattle_model::ReplicaId;
+use wattle_runtime::clock::{self, Looks};
 
 /// The wall clock is looked at this often at least: sleep doesn't count the time that the machine
 /// was suspended.
@@ -34,7 +34,7 @@ impl OwnCertificate {
         lifetime: Duration,
     ) -> anyhow::Result<Self> {
         let id = SpiffeId { trust_domain, identity: Identity::Replica(replica) };
-        let (key, issued) = (KeyPair::generate(), SystemTime::now());
+        let (key, issued) = (KeyPair::generate(), clock::now());
         let presented = ReplicaCertificate::new(chain(&ca, &id, &key, lifetime, issued)?, &key)?;
         Ok(Self { ca, id, lifetime, presented, issued })
     }
@@ -47,8 +47,9 @@ impl OwnCertificate {
     /// Renews it until told to end.
     pub async fn keep(mut self, end: CancellationToken) {
         let look = LOOK.min(self.lifetime / 12);
-        while end.run_until_cancelled(sleep(look)).await.is_some() {
-            let age = SystemTime::now().duration_since(self.issued).unwrap_or_default();
+        let mut looks = Looks::begin();
+        while end.run_until_cancelled(looks.next(look)).await.is_some() {
+            let age = clock::now().duration_since(self.issued).unwrap_or_default();
             if age < self.lifetime * 2 / 3 {
                 continue;
             }
@@ -60,7 +61,7 @@ impl OwnCertificate {
     }
 
     fn renew(&mut self) -> anyhow::Result<()> {
-        let (key, now) = (KeyPair::generate(), SystemTime::now());
+        let (key, now) = (KeyPair::generate(), clock::now());
         let chain = chain(&self.ca, &self.id, &key, self.lifetime, now)?;
         self.presented.replace(chain, &key)?;
         self.issued = now;

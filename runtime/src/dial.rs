@@ -15,6 +15,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
+use crate::clock;
+
 /// A path that is silent this long is probed; a probe unanswered as long is a dead connection.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -74,6 +76,9 @@ pub async fn channel(
     tls: Arc<ClientConfig>,
     patience: Duration,
 ) -> Result<Dialed, DialError> {
+    let mut tls = ClientConfig::clone(tls.as_ref());
+    tls.time_provider = clock::for_handshakes();
+    let tls = Arc::new(tls);
     let mut failed = Vec::new();
     for address in addresses {
         match channel_to(address, &tls, patience).await {

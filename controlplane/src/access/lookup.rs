@@ -1,6 +1,6 @@
 //! From a certificate to a live record.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use prost::Message as _;
 use tonic::Status;
@@ -29,7 +29,7 @@ impl Lookup {
         }
         let Some(certificate) = &peer.certificate else { return Ok(Principal::Anonymous) };
         // The handshake looked once; a connection may outlive the certificate it began with.
-        if certificate.not_after < SystemTime::now() {
+        if certificate.not_after < clock::now() {
             return Err(Status::unauthenticated("the certificate has run out"));
         }
         if certificate.id.trust_domain != self.trust_domain {
@@ -83,7 +83,7 @@ impl Lookup {
         if record.revoked {
             return Err(Status::permission_denied("this operator was revoked"));
         }
-        if clock::from_unix_millis(record.expires_at_millis) < SystemTime::now() {
+        if clock::from_unix_millis(record.expires_at_millis) < clock::now() {
             return Err(Status::permission_denied("this operator's time has run out"));
         }
         let role = Role::of(record.role()).ok_or_else(|| broken("unknown role".into()))?;

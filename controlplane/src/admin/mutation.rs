@@ -4,10 +4,7 @@
 //! is there exactly if the change is. Its mod_revision is the revision that the change made. The
 //! records are deleted with the horizon, after 24 hours at the earliest.
 
-use std::{
-    ops::ControlFlow,
-    time::{Duration, SystemTime},
-};
+use std::{ops::ControlFlow, time::Duration};
 
 use prost::Message;
 use sha2::{Digest as _, Sha256};
@@ -160,7 +157,7 @@ impl Asked {
         let record = record::Request {
             hash: self.hash.to_vec().into(),
             response: kept.encode_to_vec().into(),
-            at_millis: clock::unix_millis(SystemTime::now()),
+            at_millis: clock::unix_millis(clock::now()),
         };
         let transaction = transaction.create(self.key.clone(), record.encode_to_vec().into());
         match store.commit(transaction).await.map_err(store_failed)? {

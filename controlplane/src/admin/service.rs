@@ -5,6 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use wattle_proto::admin::{self, admin_service_server::AdminService};
+use wattle_runtime::clock;
 
 use super::{
     mutation::mutate,
@@ -193,5 +194,5 @@ impl AdminService for Admin {
 
 /// Who calls, what for, and when: the one place here that looks at the clock.
 fn called<T>(request: &Request<T>) -> Result<(&Principal, &T, SystemTime), Status> {
-    Ok((Principal::of(request.extensions())?, request.get_ref(), SystemTime::now()))
+    Ok((Principal::of(request.extensions())?, request.get_ref(), clock::now()))
 }

@@ -3,10 +3,7 @@
 //! Nothing is queued: the store is asked for the next transaction when the last message has left.
 //! A watcher who is slower than the store remembers is told so (OUT_OF_RANGE) and lists again.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::{
@@ -21,6 +18,7 @@ use wattle_proto::{
     admin::{WatchRequest, WatchResponse},
     store as record,
 };
+use wattle_runtime::clock;
 
 use super::{changes, convert::parse, operators, records};
 use crate::{
@@ -159,7 +157,7 @@ impl Watcher {
         let Principal::Operator { id, .. } = &self.principal else { return Ok(()) };
         let stored = self.store.get(&keys::operator(*id)).await.map_err(store_failed)?;
         let live = stored.map(|stored| records::operator(&stored)).transpose()?.is_some_and(
-            |(_, operator): (_, record::Operator)| operators::is_live(&operator, SystemTime::now()),
+            |(_, operator): (_, record::Operator)| operators::is_live(&operator, clock::now()),
         );
         if live {
             return Ok(());

@@ -7,10 +7,7 @@ mod answer;
 mod limit;
 mod request;
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{sync::Arc, time::Instant};
 
 use tonic::{Request, Response, Status};
 use wattle_certs::{CsrKey, Identity, SpiffeId};
@@ -19,6 +16,7 @@ use wattle_proto::enroll::{
     self as proto, Credential, EnrollResponse, LeaveResponse, RecoverResponse, RenewResponse,
     enrollment_service_server::EnrollmentService,
 };
+use wattle_runtime::clock;
 
 use self::limit::RecoverLimit;
 use crate::{
@@ -52,11 +50,10 @@ impl Enrollment {
         let identity = Identity::Node { network: network.clone(), node };
         let id = SpiffeId { trust_domain: replica.trust_domain.clone(), identity };
         let lifetime = replica.certificate_lifetime;
-        let certificate =
-            replica.ca.issue(&id, key, lifetime, SystemTime::now()).map_err(|error| {
-                tracing::error!(%error, %node, "no certificate");
-                Status::internal("the control plane can't sign certificates: see its log")
-            })?;
+        let certificate = replica.ca.issue(&id, key, lifetime, clock::now()).map_err(|error| {
+            tracing::error!(%error, %node, "no certificate");
+            Status::internal("the control plane can't sign certificates: see its log")
+        })?;
         Ok(Credential {
             certificate: certificate.to_vec().into(),
             ca_certificates: replica.roots.iter().map(|root| root.to_vec().into()).collect(),

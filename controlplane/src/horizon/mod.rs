@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use wattle_model::Revision;
 use wattle_proto::store as proto;
-use wattle_runtime::clock::unix_millis;
+use wattle_runtime::clock::{self, unix_millis};
 
 use crate::store::{Key, Outcome, Store, StoreError, Transaction, keys};
 
@@ -43,7 +43,7 @@ pub async fn keep(store: Arc<dyn Store>, end: CancellationToken) {
     let mut timer = interval(EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while end.run_until_cancelled(timer.tick()).await.is_some() {
-        if let Err(error) = advance(store.as_ref(), SystemTime::now()).await {
+        if let Err(error) = advance(store.as_ref(), clock::now()).await {
             tracing::warn!(%error, "horizon not raised");
         }
     }

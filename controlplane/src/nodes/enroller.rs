@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures::future::join_all;
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use wattle_model::NetworkName;
-use wattle_runtime::backoff::Backoff;
+use wattle_runtime::{backoff::Backoff, clock};
 
 use super::{
     addresses::{Addresses, Allocator, Ranges},
@@ -112,7 +112,7 @@ impl Enroller {
 
     /// Does what it can of `jobs` in one transaction and returns the others.
     async fn round(&mut self, jobs: VecDeque<Job>) -> VecDeque<Job> {
-        let now = SystemTime::now();
+        let now = clock::now();
         let store = self.store.clone();
         let prepared = join_all(jobs.iter().map(|job| prepare(&*store, &job.wish, now))).await;
         let (mut group, mut members, mut rest) = (Group::default(), Vec::new(), VecDeque::new());
@@ -179,7 +179,7 @@ impl Enroller {
     async fn alone(&mut self, wish: &Enrolment) -> Result<Enrolled, Refused> {
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
         for _ in 0..ATTEMPTS {
-            let now = SystemTime::now();
+            let now = clock::now();
             let candidate = match prepare(&*self.store, wish, now).await? {
                 Prepared::Already(enrolled) => return Ok(*enrolled),
                 Prepared::New(candidate) => candidate,

@@ -17,7 +17,7 @@ mod token;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::{
@@ -26,7 +26,7 @@ use tokio::{
 };
 use tonic::Status;
 use wattle_model::{Endpoint, Fingerprint, NetworkName, NodeId, NodeName, Revision};
-use wattle_runtime::{backoff::Backoff, shutdown::Shutdown};
+use wattle_runtime::{backoff::Backoff, clock, shutdown::Shutdown};
 
 pub(crate) use self::refused::{removed, store_failed};
 pub use self::{
@@ -161,7 +161,7 @@ impl Nodes {
 
     /// Deletes a node.
     pub async fn delete(&self, node: NodeId) -> Result<Revision, ChangeError> {
-        let plan = |loaded: &LoadedNode| Some(loaded.plan_delete(SystemTime::now()));
+        let plan = |loaded: &LoadedNode| Some(loaded.plan_delete(clock::now()));
         self.change(node, plan).await?.ok_or(ChangeError::Gone)
     }
 

@@ -9,6 +9,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use wattle_model::{InstanceId, NetworkName, NodeId, Revision};
+use wattle_runtime::clock;
 
 use super::{convert::DataPlane, orders::Orders};
 
@@ -95,7 +96,7 @@ impl Record {
         let info = SessionInfo {
             network: network.clone(),
             online: false,
-            since: SystemTime::now(),
+            since: clock::now(),
             applied: Revision::ZERO,
             verified: Revision::ZERO,
             last_apply: None,
@@ -133,7 +134,7 @@ impl State {
     pub(super) fn enter(&mut self, stream: Stream, hello: Entering) -> Option<Stream> {
         let info = &mut self.info;
         info.online = true;
-        info.since = SystemTime::now();
+        info.since = clock::now();
         info.applied = hello.applied;
         info.verified = info.verified.min(hello.applied);
         info.agent_version = hello.agent_version;
@@ -150,7 +151,7 @@ impl State {
         }
         self.stream = None;
         self.info.online = false;
-        self.info.since = SystemTime::now();
+        self.info.since = clock::now();
         true
     }
 
