@@ -26,6 +26,7 @@ use crate::{
     replica::Replica,
     services,
     store::{Store, embedded::Embedded, feed::Feed},
+    stream::Pace,
 };
 
 /// How long the tasks behind the calls have to end, once no call is left.
@@ -92,7 +93,8 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
     admin::bootstrap_credential(&replica, &operator_file, clock::now())
         .await
         .with_context(|| format!("the first operator's file {}", operator_file.display()))?;
-    let (handler, health) = services::build(&replica, &serving, &background, config.drain_grace)?;
+    let pace = Pace { heartbeat: config.heartbeat, grace: config.drain_grace, ..Pace::default() };
+    let (handler, health) = services::build(&replica, &serving, &background, pace)?;
     Ok(Bound {
         replica,
         address,

@@ -4,6 +4,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -23,9 +24,14 @@ use crate::advertise::Advertise;
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/wattle/controlplane";
 const DEFAULT_LISTEN: &str = "0.0.0.0:7443";
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// Below this, certificates would run out between two looks at the clock.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Below this, heartbeats would be most of what is sent; above the second, a dead connection would
+/// go unnoticed for many minutes.
+const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(300);
 
 /// Settings as written: on the command line, in `WATTLE_*` variables, or in a TOML file.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
@@ -63,6 +69,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_lifetime: Option<Span>,
 
+    /// How often an agent hears from the control plane when nothing changes; after three it hasn't
+    /// heard, it connects anew [default: 15s]
+    #[arg(long, env = "WATTLE_HEARTBEAT", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Span>,
+
     /// How long streams may take to move elsewhere when the control plane stops [default: 10s]
     #[arg(long, env = "WATTLE_DRAIN_GRACE", value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +101,8 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// How long certificates live.
     pub certificate_lifetime: Duration,
+    /// Between heartbeats.
+    pub heartbeat: Duration,
     /// How long streams have when it stops.
     pub drain_grace: Duration,
     /// How logs look.
@@ -119,6 +133,13 @@ impl Settings {
             "certificate-lifetime: at least {}",
             humantime::format_duration(SHORTEST_LIFETIME)
         );
+        let heartbeat = self.heartbeat.map_or(DEFAULT_HEARTBEAT, |span| span.0);
+        ensure!(
+            HEARTBEATS.contains(&heartbeat),
+            "heartbeat: from {} to {}",
+            humantime::format_duration(*HEARTBEATS.start()),
+            humantime::format_duration(*HEARTBEATS.end())
+        );
         Ok(Config {
             admin_socket: self.admin_socket.unwrap_or_else(|| admin_socket(&data_dir)),
             data_dir,
@@ -126,6 +147,7 @@ impl Settings {
             advertise: self.advertise.unwrap_or_default(),
             store: self.store.unwrap_or_default(),
             certificate_lifetime: lifetime,
+            heartbeat,
             drain_grace: self.drain_grace.map_or(DEFAULT_GRACE, |span| span.0),
             log_format: self.log_format.unwrap_or_default(),
         })
@@ -247,10 +269,11 @@ mod tests {
             store: Some(StoreChoice::Embedded),
             admin_socket: Some("/b".into()),
             certificate_lifetime: Some("2h".parse().unwrap()),
+            heartbeat: Some("5s".parse().unwrap()),
             drain_grace: Some("1s".parse().unwrap()),
             log_format: Some(LogFormat::Json),
         };
-        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nstore = 'embedded'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\ndrain-grace = '1s'\nlog-format = 'json'\n";
+        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nstore = 'embedded'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
         assert_eq!(with_file(file, "").unwrap(), all.check(None).unwrap());
     }
 
@@ -265,6 +288,8 @@ mod tests {
         assert!(wrong.contains("drain-grace") && wrong.contains("soon"), "{wrong}");
         let short = said("", "--certificate-lifetime 1s");
         assert!(short.contains("certificate-lifetime"), "{short}");
+        let slow = said("", "--heartbeat 10m");
+        assert!(slow.contains("heartbeat") && slow.contains("5m"), "{slow}");
         let missing = flags("").check(Some(Path::new("/none.toml"))).unwrap_err().to_string();
         assert!(missing.contains("/none.toml"), "{missing}");
     }

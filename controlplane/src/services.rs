@@ -1,6 +1,6 @@
 //! Every service of the replica, behind the one access check. Wiring only.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -32,16 +32,15 @@ const HEALTH_NAMES: [&str; 4] = [
 /// Bytes of an enrolment at the most: strangers may send them.
 const ENROLMENT_BYTES: usize = 64 << 10;
 
-/// Makes the services. Streams end with `serving`, within `grace`; what calls rely on ends with
+/// Makes the services. Streams end with `serving`, within their grace; what calls rely on ends with
 /// `background`, after them.
 pub fn build(
     replica: &Arc<Replica>,
     serving: &Shutdown,
     background: &Shutdown,
-    grace: Duration,
+    pace: Pace,
 ) -> anyhow::Result<(Handler, Health)> {
     let nodes = Nodes::new(replica.store.clone(), background);
-    let pace = Pace { grace, ..Pace::default() };
     let (streams, sessions) = stream::start(replica.clone(), nodes.clone(), serving, pace);
     let enrollment = Enrollment::new(replica.clone(), nodes.clone());
     let admin = Admin::new(replica.clone(), nodes, sessions, serving.token());
