@@ -8,7 +8,7 @@ use tokio::{
     select,
     sync::{mpsc, watch},
 };
-use wattle_model::{Endpoint, NodeName};
+use wattle_model::{Endpoint, NodeName, PrivateKey};
 use wattle_runtime::shutdown::{self, Shutdown};
 
 use crate::{
@@ -103,6 +103,38 @@ fn wishes(name: Option<NodeName>, device: &DeviceArgs) -> Wishes {
 }
 
 async fn daemon(args: RunArgs) -> anyhow::Result<Exit> {
+    let DeviceArgs { interface, dataplane, listen_port, .. } = args.device.clone();
+    let data_plane = move |key: PrivateKey| -> anyhow::Result<Open> {
+        Ok(Box::new(move || {
+            let (name, key) = (interface.clone(), key.clone());
+            Box::pin(async move { kernel::open(dataplane, &name, &key, listen_port).await })
+        }))
+    };
+    run_with(args, data_plane, async { shutdown::signals().await.map(drop) }).await
+}
+
+/// `run`, on a device in memory and until `stop`: a machine of a test.
+#[cfg(feature = "fake-kernel")]
+pub async fn run_on(
+    device: kernel::fake::FakeDevice,
+    args: RunArgs,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<Exit> {
+    let data_plane = move |key: PrivateKey| -> anyhow::Result<Open> {
+        let key = wireguard_key::public(&key)?;
+        Ok(Box::new(move || {
+            let kernel = device.open_with(key);
+            Box::pin(async move { Ok(Box::new(kernel) as _) })
+        }))
+    };
+    run_with(args, data_plane, async { Ok(stop.await) }).await
+}
+
+async fn run_with(
+    args: RunArgs,
+    data_plane: impl FnOnce(PrivateKey) -> anyhow::Result<Open>,
+    stop: impl Future<Output = std::io::Result<()>>,
+) -> anyhow::Result<Exit> {
     let state = Arc::new(StateDir::open(&args.state.state_dir)?);
     let identity = match state.identity()? {
         Some(identity) => identity,
@@ -112,12 +144,8 @@ async fn daemon(args: RunArgs) -> anyhow::Result<Exit> {
         tracing::error!("this node was deleted: `wattle-agent join` enrols the machine anew");
         return Ok(Exit::Removed);
     }
-    let DeviceArgs { interface, dataplane, listen_port, endpoints } = args.device;
-    let (name, key) = (interface.clone(), identity.wireguard_key.clone());
-    let open: Open = Box::new(move || {
-        let (name, key) = (name.clone(), key.clone());
-        Box::pin(async move { kernel::open(dataplane, &name, &key, listen_port).await })
-    });
+    let DeviceArgs { interface, listen_port, endpoints, .. } = args.device;
+    let open = data_plane(identity.wireguard_key.clone())?;
     let build = Build {
         state,
         identity,
@@ -129,7 +157,7 @@ async fn daemon(args: RunArgs) -> anyhow::Result<Exit> {
         declared: endpoints,
     };
     let agent = Agent::build(build).await?;
-    agent.run(async { shutdown::signals().await.map(drop) }).await
+    agent.run(stop).await
 }
 
 async fn enrol(state: &StateDir, args: &RunArgs) -> anyhow::Result<Identity> {

@@ -44,6 +44,13 @@ impl FakeDevice {
         FakeKernel(self.clone())
     }
 
+    /// Opens the device as the agent that has this key.
+    #[cfg(feature = "fake-kernel")]
+    pub fn open_with(&self, public_key: PublicKey) -> FakeKernel {
+        self.0.lock().observed.public_key = Some(public_key);
+        self.open()
+    }
+
     /// What the device is now.
     pub fn observed(&self) -> Observed {
         self.0.lock().observed.clone()

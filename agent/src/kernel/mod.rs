@@ -5,6 +5,7 @@
 //! reconcile loop calls it, through [`Kernel`].
 
 mod error;
+#[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
 mod host;
 mod link;
