@@ -44,9 +44,7 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
         "wattle.enroll.v1.EnrollmentService" => enrollment(method),
         "wattle.sync.v1.SyncService" => (method == "Sync").then_some(Rule::Node),
         "wattle.admin.v1.AdminService" => admin(method).map(Rule::Operator),
-        "grpc.health.v1.Health" => {
-            matches!(method, "Check" | "List" | "Watch").then_some(Rule::Anyone)
-        }
+        "grpc.health.v1.Health" => matches!(method, "Check" | "Watch").then_some(Rule::Anyone),
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
             (method == "ServerReflectionInfo").then_some(Rule::Operator(Role::Viewer))
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod drain;
+mod methods;
 mod process;
 mod serve;
 mod whole;

@@ -34,12 +34,12 @@ use crate::{Running, folder, start};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn dialed(address: &str, tls: rustls::ClientConfig) -> Channel {
+pub(crate) async fn dialed(address: &str, tls: rustls::ClientConfig) -> Channel {
     dial::channel(&[address.to_owned()], Arc::new(tls), PATIENCE).await.unwrap().channel
 }
 
-/// The admin service, as the holder of a credential file reaches it.
-async fn operator(running: &Running, file: &Path) -> AdminServiceClient<Channel> {
+/// A connection of the holder of a credential file.
+pub(crate) async fn operator(running: &Running, file: &Path) -> Channel {
     let credential = OperatorCredential::load(file).unwrap();
     let mode = std::fs::metadata(file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -49,10 +49,18 @@ async fn operator(running: &Running, file: &Path) -> AdminServiceClient<Channel>
     let chain = certificates(&credential.certificate);
     let trust_domain = credential.trust_domain.parse().unwrap();
     let tls = client_config(&roots, Some((chain, &key)), Some(&trust_domain)).unwrap();
-    AdminServiceClient::new(dialed(&running.address, tls).await)
+    dialed(&running.address, tls).await
 }
 
-fn token_request() -> CreateJoinTokenRequest {
+/// A connection of a node.
+pub(crate) async fn node(running: &Running, made: &EnrollResponse, key: &KeyPair) -> Channel {
+    let certificate = made.credential.as_ref().unwrap().certificate.to_vec();
+    let chain = vec![CertificateDer::from(certificate)];
+    let tls = client_config(&running.replica.roots, Some((chain, key)), None).unwrap();
+    dialed(&running.address, tls).await
+}
+
+pub(crate) fn token_request() -> CreateJoinTokenRequest {
     CreateJoinTokenRequest {
         request_id: Bytes::from_static(b"1"),
         network: "default".into(),
@@ -61,7 +69,7 @@ fn token_request() -> CreateJoinTokenRequest {
 }
 
 /// A machine that joins with a token.
-async fn join(token: &str, name: &str, key: &KeyPair) -> EnrollResponse {
+pub(crate) async fn join(token: &str, name: &str, key: &KeyPair) -> EnrollResponse {
     let token: JoinToken = token.parse().unwrap();
     let channel = dialed(&token.addresses[0], pinned_client_config(token.pin).unwrap()).await;
     let request = EnrollRequest {
@@ -81,10 +89,7 @@ async fn sync(
     made: &EnrollResponse,
     key: &KeyPair,
 ) -> (mpsc::Sender<SyncRequest>, Streaming<SyncResponse>) {
-    let certificate = made.credential.as_ref().unwrap().certificate.to_vec();
-    let chain = vec![CertificateDer::from(certificate)];
-    let tls = client_config(&running.replica.roots, Some((chain, key)), None).unwrap();
-    let channel = dialed(&running.address, tls).await;
+    let channel = node(running, made, key).await;
     let (requests, receiver) = mpsc::channel(8);
     let hello = Hello {
         protocol_version: 1,
@@ -123,7 +128,8 @@ async fn batch(stream: &mut Streaming<SyncResponse>) -> (Vec<String>, proto::Com
 async fn from_the_first_operator_to_a_drained_stream() {
     let folder = folder();
     let running = start(folder.path()).await;
-    let mut admin = operator(&running, &folder.path().join("operator.json")).await;
+    let admin = operator(&running, &folder.path().join("operator.json")).await;
+    let mut admin = AdminServiceClient::new(admin);
     let request = CreateJoinTokenRequest { max_uses: Some(2), ..token_request() };
     let token = admin.create_join_token(request).await.unwrap().into_inner().token;
 
@@ -169,7 +175,8 @@ async fn operators_made_over_the_local_socket_may_what_their_role_may() {
     let made = create("ann").await.unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     assert_eq!(made.stdout, b"ann.json\n");
-    let mut viewer = operator(&running, &folder.path().join("ann.json")).await;
+    let viewer = operator(&running, &folder.path().join("ann.json")).await;
+    let mut viewer = AdminServiceClient::new(viewer);
     viewer.get_status(GetStatusRequest {}).await.unwrap();
     let refused = viewer.create_join_token(token_request()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
