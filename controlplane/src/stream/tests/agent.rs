@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use prost::Message as _;
 use sha2::Digest as _;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::{Status, Streaming, transport::Channel};
+use tower::ServiceExt as _;
 use wattle_certs::{Identity, SpiffeId, client_config};
-use wattle_model::{Digest, Epoch, InstanceId, NodeId, Revision};
+use wattle_model::{Digest, Epoch, InstanceId, NetworkName, NodeId, Revision};
 use wattle_proto::{
     entry,
     sync::{
@@ -91,20 +93,33 @@ impl Agent {
 
     /// Opens a stream, if the control plane lets it.
     pub(super) async fn try_open(world: &World, node: &Node, held: Held) -> Result<Self, Status> {
-        let id = SpiffeId {
-            trust_domain: world.replica.trust_domain.clone(),
-            identity: Identity::Node { network: network(), node: node.id },
-        };
-        let lifetime = world.replica.certificate_lifetime;
-        let now = SystemTime::now();
-        let leaf = world.replica.ca.issue(&id, &node.key.csr_key(), lifetime, now).unwrap();
-        let tls = client_config(&world.replica.roots, Some((vec![leaf], node.key.as_ref())), None);
-        let addresses = [world.address.to_string()];
-        let dialed = dial::channel(&addresses, Arc::new(tls.unwrap()), PATIENCE).await.unwrap();
+        Self::try_open_in(world, &network(), node, held).await
+    }
+
+    /// The same with a certificate that names this network.
+    pub(super) async fn try_open_in(
+        world: &World,
+        network: &NetworkName,
+        node: &Node,
+        held: Held,
+    ) -> Result<Self, Status> {
         let (requests, outgoing) = mpsc::channel(4);
-        let mut client = SyncServiceClient::new(dialed.channel);
+        let mut client = SyncServiceClient::new(dialed(world, network, node).await);
         let responses = client.sync(ReceiverStream::new(outgoing)).await?.into_inner();
         Ok(Self { held, requests, responses, heartbeats: 0 })
+    }
+
+    /// What a stream ends with whose first message is `bytes`.
+    pub(super) async fn noise(world: &World, node: &Node, bytes: &[u8]) -> Status {
+        let body = [&[0][..], &u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+        let request = http::Request::post("http://control-plane/wattle.sync.v1.SyncService/Sync")
+            .header("content-type", "application/grpc")
+            .body(tonic::body::Body::new(http_body_util::Full::from(body)))
+            .unwrap();
+        let channel = dialed(world, &network(), node).await;
+        let response = timeout(PATIENCE, channel.oneshot(request)).await.unwrap().unwrap();
+        let body = timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+        Status::from_header_map(body.trailers().unwrap()).unwrap()
     }
 
     /// Opens a stream, says hello and is welcome.
@@ -135,6 +150,12 @@ impl Agent {
 
     pub(super) async fn say(&mut self, message: sync_request::Message) {
         let request = SyncRequest { message: Some(message) };
+        timeout(PATIENCE, self.requests.send(request)).await.unwrap().unwrap();
+    }
+
+    /// An empty message.
+    pub(super) async fn say_nothing(&mut self) {
+        let request = SyncRequest { message: None };
         timeout(PATIENCE, self.requests.send(request)).await.unwrap().unwrap();
     }
 
@@ -253,4 +274,17 @@ impl Agent {
             }
         }
     }
+}
+
+/// A connection with a certificate for `node`.
+async fn dialed(world: &World, network: &NetworkName, node: &Node) -> Channel {
+    let id = SpiffeId {
+        trust_domain: world.replica.trust_domain.clone(),
+        identity: Identity::Node { network: network.clone(), node: node.id },
+    };
+    let (lifetime, now) = (world.replica.certificate_lifetime, SystemTime::now());
+    let leaf = world.replica.ca.issue(&id, &node.key.csr_key(), lifetime, now).unwrap();
+    let tls = client_config(&world.replica.roots, Some((vec![leaf], node.key.as_ref())), None);
+    let addresses = [world.address.to_string()];
+    dial::channel(&addresses, Arc::new(tls.unwrap()), PATIENCE).await.unwrap().channel
 }

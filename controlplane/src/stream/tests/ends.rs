@@ -29,12 +29,28 @@ async fn the_same_agent_replaces_its_old_stream() {
     assert_eq!(new.batch_acked().await.entries, [b.id]);
 }
 
+/// The loser comes back after its wait and wins in its turn: the same happens to the other, the
+/// node is online throughout, and is shown as displaced.
 #[tokio::test]
-async fn another_machine_displaces() {
+async fn two_machines_with_one_identity_displace_each_other() {
     let world = World::new().await;
     let a = world.enroll().await;
-    let mut loser = Agent::joined(&world, &a, 1).await;
-    let mut winner = Agent::joined(&world, &a, 2).await;
+    let mut holder = Agent::joined(&world, &a, 1).await;
+    assert!(!world.sessions.info(a.id).unwrap().displaced);
+    for (count, instance) in [(1, 2), (2, 1), (3, 2)] {
+        let mut winner = Agent::joined(&world, &a, instance).await;
+        is_displaced(&mut holder).await;
+        drop(holder);
+        winner.heartbeat().await;
+        let info = world.sessions.info(a.id).unwrap();
+        assert!(info.online && info.displaced);
+        assert_eq!((info.instance, world.sessions.online()), (winner.held.instance, 1));
+        assert_eq!(world.sessions.counts().displaced(), count);
+        holder = winner;
+    }
+}
+
+async fn is_displaced(loser: &mut Agent) {
     loop {
         match loser.next().await {
             Message::Heartbeat(_) => {}
@@ -47,11 +63,6 @@ async fn another_machine_displaces() {
         }
     }
     assert_eq!(loser.end().await.code(), Code::Ok);
-    drop(loser);
-    winner.heartbeat().await;
-    let info = world.sessions.info(a.id).unwrap();
-    assert!(info.online && info.displaced);
-    assert_eq!((info.instance, world.sessions.online()), (winner.held.instance, 1));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod cuts;
 mod ends;
 mod flow;
 mod lagging;
+mod malformed;
 mod resume;
 mod veil;
 mod wait;
