@@ -16,11 +16,12 @@ use wattle_controlplane::{
     horizon,
     store::{Key, Outcome, Store, Transaction, embedded::Embedded, keys},
 };
-use wattle_model::{History, NetworkName, NodeId, Revision};
+use wattle_model::{History, NetworkName, NodeId, OperatorId, Revision, TokenId};
 use wattle_proto::{
     record::{NetworkBody, NodeBody, decode_history, encode_changed, encode_first},
     store as proto,
 };
+use wattle_runtime::clock;
 
 fn folder() -> (Arc<dyn Store>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -154,4 +155,38 @@ async fn what_the_horizon_passes_is_forgotten_and_nothing_before() {
     assert_eq!(history.present().body, Some(body("a=2")));
     assert!(history.present().from <= before, "a rewrite moves no body");
     drop(folder);
+}
+
+/// Tokens and operators: those whose time ran out, and those revoked, go a day later; the live stay.
+#[tokio::test]
+async fn dead_tokens_and_operators_are_forgotten_a_day_after_their_end() {
+    let (_, store, _folder) = folder_and_open().await;
+    let start = SystemTime::now();
+    let hours = |n: u64| start + Duration::from_secs(n * 3600);
+    let lives = [(false, 100), (true, 100), (false, 1)];
+    let token = |n: u8| keys::join_token(TokenId::new([n; 8]));
+    let operator = |n: u8| keys::operator(OperatorId::new([n; 16]));
+    for (n, (revoked, until)) in (0..).zip(lives) {
+        let expires_at_millis = clock::unix_millis(hours(until));
+        let record = proto::JoinToken { revoked, expires_at_millis, ..Default::default() };
+        put(&store, token(n), record.encode_to_vec()).await;
+        let record = proto::Operator { revoked, expires_at_millis, ..Default::default() };
+        put(&store, operator(n), record.encode_to_vec()).await;
+    }
+    let left = async |hour| {
+        horizon::advance(store.as_ref(), hours(hour)).await.unwrap();
+        let mut left = Vec::new();
+        for n in 0..3 {
+            let (token, operator) = (store.get(&token(n)).await, store.get(&operator(n)).await);
+            left.push([token.unwrap().is_some(), operator.unwrap().is_some()]);
+        }
+        left
+    };
+    let (all, none) = ([true; 2], [false; 2]);
+    assert_eq!(left(0).await, [all, all, all]);
+    assert_eq!(left(23).await, [all, all, all]);
+    assert_eq!(left(24).await, [all, none, all], "who was revoked, once the horizon is past that");
+    assert_eq!(left(25).await, [all, none, none], "who ran out, by the clock");
+    assert_eq!(left(123).await, [all, none, none]);
+    assert_eq!(left(125).await, [none, none, none]);
 }

@@ -52,14 +52,16 @@ pub enum BootstrapError {
 /// credential to `path`. Says whether it did.
 ///
 /// The file comes first: a start that is interrupted in between finds it and goes on from there.
-/// Where the store has operators, nothing is done, whether the file is there or not: somebody may
-/// have moved it.
+/// Where the store has or had operators, nothing is done, whether the file is there or not:
+/// somebody may have moved it, and one who was revoked must not come back with it.
 pub async fn bootstrap_credential(
     replica: &Replica,
     path: &Path,
     now: SystemTime,
 ) -> Result<bool, BootstrapError> {
-    if !replica.store.list(&keys::operators(), None, 1).await?.items.is_empty() {
+    // The records of operators are forgotten some day after their end; the first one's name stays.
+    let had_one = replica.store.get(&keys::operator_name(&name())).await?.is_some();
+    if had_one || !replica.store.list(&keys::operators(), None, 1).await?.items.is_empty() {
         return Ok(false);
     }
     let credential = match OperatorCredential::load(path) {

@@ -22,7 +22,8 @@ use wattle_runtime::clock::{self, unix_millis};
 use crate::store::{Key, Outcome, Store, StoreError, Transaction, keys};
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// How far behind the horizon stays, and how long answered requests and dead tokens are kept.
+/// How far behind the horizon stays, and how long answered requests, dead tokens and dead
+/// operators are kept.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How often the clock is looked at: a machine that was asleep marks soon after.
 const EVERY: Duration = Duration::from_secs(300);

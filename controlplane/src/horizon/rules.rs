@@ -30,7 +30,7 @@ pub(super) enum Unreadable {
 }
 
 /// Every kind of record that grows old.
-pub(super) fn rules() -> [(Key, Rule); 10] {
+pub(super) fn rules() -> [(Key, Rule); 11] {
     [
         (keys::networks(), network),
         (keys::all_nodes(), history::<NodeBody>),
@@ -41,6 +41,7 @@ pub(super) fn rules() -> [(Key, Rule); 10] {
         (keys::fingerprints(), claim),
         (keys::identities(), identity),
         (keys::join_tokens(), join_token),
+        (keys::operators(), operator),
         (keys::requests(), request),
     ]
 }
@@ -89,6 +90,14 @@ fn join_token(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Un
     let token: proto::JoinToken = read(stored)?;
     let revoked = token.revoked && stored.modified <= cutoff.horizon;
     Ok(gone(stored, revoked || token.expires_at_millis <= cutoff.millis))
+}
+
+/// Without a record a certificate is good for nothing, as with one that says so. The name stays
+/// claimed, which stops nobody: who holds it is looked up.
+fn operator(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Unreadable> {
+    let operator: proto::Operator = read(stored)?;
+    let revoked = operator.revoked && stored.modified <= cutoff.horizon;
+    Ok(gone(stored, revoked || operator.expires_at_millis <= cutoff.millis))
 }
 
 fn request(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Unreadable> {

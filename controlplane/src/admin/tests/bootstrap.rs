@@ -57,6 +57,24 @@ async fn where_there_are_operators_a_missing_file_stays_missing() {
     assert!(!path.exists());
 }
 
+/// Revoked, and so long ago that the horizon has passed it: the file is no way back in.
+#[tokio::test]
+async fn a_first_operator_who_was_forgotten_does_not_come_back() {
+    let world = World::new().await;
+    let path = world.folder.path().join("operator.json");
+    bootstrap_credential(&world.replica, &path, SystemTime::now()).await.unwrap();
+    let credential = OperatorCredential::load(&path).unwrap();
+    let forget = Transaction::default().delete(keys::operator(credential.id));
+    let _ = world.store.commit(forget).await.unwrap();
+    assert!(!bootstrap_credential(&world.replica, &path, SystemTime::now()).await.unwrap());
+    assert!(world.store.get(&keys::operator(credential.id)).await.unwrap().is_none());
+    std::fs::remove_file(&path).unwrap();
+    assert!(!bootstrap_credential(&world.replica, &path, SystemTime::now()).await.unwrap());
+    assert!(!path.exists());
+    // Others may have the name.
+    world.operator("admin", Role::Admin).await;
+}
+
 #[tokio::test]
 async fn a_file_of_another_control_plane_is_refused_and_left_alone() {
     let (world, other) = (World::new().await, World::new().await);
