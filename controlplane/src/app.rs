@@ -93,6 +93,7 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
     admin::bootstrap_credential(&replica, &operator_file, clock::now())
         .await
         .with_context(|| format!("the first operator's file {}", operator_file.display()))?;
+    warn_of_stale_file(&replica, &operator_file);
     let pace = Pace { heartbeat: config.heartbeat, grace: config.drain_grace, ..Pace::default() };
     let (handler, health) = services::build(&replica, &serving, &background, pace)?;
     Ok(Bound {
@@ -167,6 +168,16 @@ impl Bound {
             tokio::join!(self.connections.drain(self.grace), self.serving.drain(self.grace));
         tracing::info!(cut, tasks = ?drained, "drained");
         self.background.drain(BACKGROUND_GRACE).await;
+    }
+}
+
+/// The first operator's file is never rewritten: who listens elsewhere now says so.
+fn warn_of_stale_file(replica: &Replica, file: &Path) {
+    if let Some(stale) = admin::stale_addresses(replica, file) {
+        tracing::warn!(
+            file = %file.display(), ?stale, now = ?replica.advertised,
+            "the first operator's file leads elsewhere: correct control_planes in it"
+        );
     }
 }
 

@@ -78,6 +78,14 @@ pub async fn bootstrap_credential(
     Ok(matches!(replica.store.commit(transaction).await?, Outcome::Committed(_)))
 }
 
+/// The addresses in the first operator's file, where the control plane has none of them any more:
+/// it listens elsewhere now. The file is its operator's, who has to correct it.
+pub fn stale_addresses(replica: &Replica, path: &Path) -> Option<Vec<String>> {
+    let credential = OperatorCredential::load(path).ok()?;
+    let there = |address| replica.advertised.contains(address);
+    (!credential.control_planes.iter().any(there)).then_some(credential.control_planes)
+}
+
 fn make(replica: &Replica, now: SystemTime) -> Result<OperatorCredential, BootstrapError> {
     let (id, key) = (OperatorId::new(rand::random()), KeyPair::generate());
     let trust_domain = replica.trust_domain.clone();

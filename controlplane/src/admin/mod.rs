@@ -27,5 +27,5 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use bootstrap::{BootstrapError, bootstrap_credential};
+pub use bootstrap::{BootstrapError, bootstrap_credential, stale_addresses};
 pub use service::Admin;

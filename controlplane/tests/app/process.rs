@@ -49,7 +49,7 @@ fn ends(mut child: Child) -> (std::process::ExitStatus, String) {
 #[test]
 fn one_line_says_where_it_is_and_a_signal_ends_it() {
     let folder = folder();
-    for asked in ["-TERM", "-INT"] {
+    for (asked, again) in [("-TERM", false), ("-INT", true)] {
         let mut child = serve(folder.path());
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -65,6 +65,8 @@ fn one_line_says_where_it_is_and_a_signal_ends_it() {
         let (status, said) = ends(child);
         assert!(status.success(), "{said}");
         assert!(!said.contains("ERROR") && !said.contains("PRIVATE KEY"), "{said}");
+        // The second time it has another port than the file of the first time says.
+        assert_eq!(said.contains("correct control_planes in it"), again, "{said}");
     }
 }
 
