@@ -1,15 +1,21 @@
 //! One connection: HTTP/2 over whatever was accepted, every request with its peer's name on it.
 
-use std::{pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, time::Duration};
 
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 
-use super::{Connections, Handler};
+use super::{
+    Connections, Handler,
+    idle::{Call, Calls},
+};
 use crate::access::PeerInfo;
 
 /// A peer that is silent this long is probed, and is gone when it doesn't answer that.
@@ -25,6 +31,9 @@ const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Bytes of headers of one request.
 const HEADERS: u32 = 16 << 10;
+/// How long somebody without a certificate may stay without a call, and how long a goodbye may take.
+const IDLE: Duration = Duration::from_secs(60);
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Ends a connection whose peer doesn't read: a call can't end itself while it can't write. In each
 /// request's extensions.
@@ -48,11 +57,21 @@ where
     let address = peer.address;
     let cut = Cut::default();
     let mark = cut.clone();
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+    let stranger = !peer.local && peer.certificate.is_none();
+    let calls = stranger.then(Calls::default);
+    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.clone());
         request.extensions_mut().insert(mark.clone());
-        handler.clone().oneshot(request)
+        let call = calls.as_ref().map(Calls::begin);
+        let answer = handler.clone().oneshot(request);
+        async move {
+            let answer = answer.await?;
+            Ok::<_, Infallible>(match call {
+                Some(call) => Call::until_answered(call, answer),
+                None => answer,
+            })
+        }
     });
     let connection = http2::Builder::new(connections.clone())
         .timer(TokioTimer::new())
@@ -72,8 +91,21 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = idle(calls.as_ref()) => {
+            tracing::debug!(%address, "nothing was asked for");
+            connection.as_mut().graceful_shutdown();
+            timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = end {
         tracing::debug!(%address, %error, "connection lost");
+    }
+}
+
+/// Waits until a stranger has been idle for too long; for ever with anybody else.
+async fn idle(calls: Option<&Calls>) {
+    match calls {
+        Some(calls) => calls.idle(IDLE).await,
+        None => std::future::pending().await,
     }
 }

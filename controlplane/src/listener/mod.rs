@@ -5,7 +5,9 @@
 //! descriptors run out, and hides how much a stream may buffer.
 
 mod connection;
+mod idle;
 mod local;
+mod sources;
 mod tls;
 
 use std::{convert::Infallible, time::Duration};

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use wattle_certs::{PeerCertificate, peer_identity};
 
-use super::{Connections, Handler, connection};
+use super::{Connections, Handler, connection, sources::Sources};
 use crate::access::PeerInfo;
 
 /// Handshakes at the same time.
@@ -53,12 +53,14 @@ impl TlsListener {
 
     async fn accept_all(&self, connections: Connections, handler: Handler) {
         let places = Arc::new(Semaphore::new(HANDSHAKES));
+        let sources = Sources::default();
         loop {
             let place = places.clone().acquire_owned().await;
             let place = place.expect("the semaphore is never closed");
             match self.tcp.accept().await {
                 Ok((tcp, address)) => {
-                    let accepted = Accepted { tcp, address, tls: self.tls.clone(), place };
+                    let (tls, sources) = (self.tls.clone(), sources.clone());
+                    let accepted = Accepted { tcp, address, tls, place, sources };
                     connections.spawn(accepted.serve(connections.clone(), handler.clone()));
                 }
                 Err(error) => {
@@ -76,6 +78,7 @@ struct Accepted {
     address: SocketAddr,
     tls: TlsAcceptor,
     place: OwnedSemaphorePermit,
+    sources: Sources,
 }
 
 impl Accepted {
@@ -87,6 +90,11 @@ impl Accepted {
         drop(self.place);
         match shaken {
             Ok(Ok((stream, certificate))) => {
+                let stranger = certificate.is_none();
+                let place = stranger.then(|| self.sources.enter(address.ip()));
+                if matches!(place, Some(None)) {
+                    return tracing::debug!(%address, "too many connections of its source");
+                }
                 let peer = PeerInfo::remote(address, certificate);
                 connection::serve(connections, stream, peer, handler).await;
             }

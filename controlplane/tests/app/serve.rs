@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
 use futures::FutureExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::{Instant, sleep},
 };
@@ -27,7 +27,7 @@ use wattle_controlplane::{
 use wattle_model::ReplicaId;
 use wattle_runtime::dial;
 
-use crate::{config, folder, start};
+use crate::{Running, config, folder, start};
 
 #[tokio::test]
 async fn anybody_may_ask_for_health_and_only_operators_for_reflection() {
@@ -149,4 +149,52 @@ async fn the_own_certificate_is_renewed_under_way() {
     assert_ne!(presented().await, first, "two thirds of its life are over");
     assert_eq!(connections.drain(Duration::from_secs(1)).await, 0);
     keeper.map(|end| end.unwrap()).await;
+}
+
+/// Whether the peer ends a connection within a moment.
+async fn ends(mut stream: impl AsyncRead + Unpin) -> bool {
+    let read = async {
+        let mut bytes = Vec::new();
+        // Whatever it says before; an error is an end, too.
+        let _ = stream.read_to_end(&mut bytes).await;
+    };
+    tokio::time::timeout(Duration::from_secs(3), read).await.is_ok()
+}
+
+/// A stranger's connection, on which nothing is said.
+async fn silence(running: &Running) -> impl AsyncRead + Unpin {
+    let tls = wattle_certs::client_config(&running.replica.roots, None, None).unwrap();
+    let tcp = TcpStream::connect(&running.address).await.unwrap();
+    let name = ServerName::try_from("any").unwrap();
+    TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.unwrap()
+}
+
+#[tokio::test]
+async fn strangers_who_ask_for_nothing_are_sent_away_and_streams_stay() {
+    let folder = folder();
+    let running = start(folder.path()).await;
+    let silent = silence(&running).await;
+    let mut asked = HealthClient::new(running.anonymous().await);
+    asked.check(HealthCheckRequest::default()).await.unwrap();
+    let mut watch = HealthClient::new(running.anonymous().await)
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, 1);
+    // In steps, so that keepalives are answered.
+    for _ in 0..13 {
+        sleep(Duration::from_millis(20)).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::time::resume();
+    }
+    assert!(ends(silent).await, "a connection without a call goes after a minute");
+    let fresh = silence(&running).await;
+    assert!(!ends(fresh).await, "and not before");
+    let watching = tokio::time::timeout(Duration::from_millis(100), watch.message()).await;
+    assert!(watching.is_err(), "a stream stays: {watching:?}");
+    asked.check(HealthCheckRequest::default()).await.expect("a client connects again by itself");
+    drop((watch, asked));
+    running.stop().await;
 }
