@@ -2,9 +2,11 @@
 //! variable, for units and images.
 
 use std::{
-    fs, io,
+    convert::Infallible,
+    fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use anyhow::{Context as _, bail};
@@ -104,8 +106,10 @@ pub struct NameArgs {
 /// `join`.
 #[derive(Debug, Args)]
 pub struct JoinArgs {
-    /// The join token. Arguments can be read by every user of this machine: rather use --token-file.
-    pub token: Option<String>,
+    /// The join token; - reads it from standard input.
+    ///
+    /// Arguments can be read by every user of this machine: rather use - or --token-file.
+    pub token: Option<TokenText>,
     /// A file that holds the join token; - reads it from standard input.
     #[arg(long, env = "WATTLE_AGENT_TOKEN_FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
@@ -126,7 +130,7 @@ pub struct RunArgs {
     /// A join token, for a machine that hasn't joined yet. Arguments can be read by every user of
     /// this machine: rather use --token-file.
     #[arg(long)]
-    pub token: Option<String>,
+    pub token: Option<TokenText>,
     /// A file that holds the join token; - reads it from standard input.
     #[arg(long, env = "WATTLE_AGENT_TOKEN_FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
@@ -170,6 +174,24 @@ pub struct LeaveArgs {
     pub dataplane: DataPlaneChoice,
 }
 
+/// A join token as somebody typed it. Its `Debug` doesn't show it.
+#[derive(Clone)]
+pub struct TokenText(Zeroizing<String>);
+
+impl FromStr for TokenText {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(redacted)")
+    }
+}
+
 /// How `status` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -181,21 +203,17 @@ pub enum Output {
 
 /// The join token from wherever it was given; `None` where it wasn't.
 pub(crate) fn token(
-    argument: Option<String>,
+    argument: Option<TokenText>,
     file: Option<&Path>,
 ) -> anyhow::Result<Option<JoinToken>> {
-    let text = match (argument.map(Zeroizing::new), file) {
-        (Some(argument), _) => argument,
+    let stdin = || io::read_to_string(io::stdin()).context("reading the token from stdin");
+    let text = match (argument, file) {
         (None, None) => return Ok(None),
-        (None, Some(path)) if path == Path::new("-") => {
-            Zeroizing::new(io::read_to_string(io::stdin()).context("reading the token from stdin")?)
-        }
-        (None, Some(path)) => {
-            let text = fs::read_to_string(path);
-            Zeroizing::new(
-                text.with_context(|| format!("reading the token from {}", path.display()))?,
-            )
-        }
+        (Some(TokenText(text)), _) if *text != "-" => text,
+        (None, Some(path)) if path != Path::new("-") => fs::read_to_string(path)
+            .with_context(|| format!("reading the token from {}", path.display()))?
+            .into(),
+        _ => stdin()?.into(),
     };
     if text.trim().is_empty() {
         bail!("the join token is empty");
@@ -233,8 +251,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_token_is_not_repeated() {
-        let error = token(Some("wattle1_c2VjcmV0".into()), None).unwrap_err();
+    fn a_token_is_not_repeated() {
+        for command in [["join", "wattle1_c2VjcmV0"], ["run", "--token=wattle1_c2VjcmV0"]] {
+            let line = ["wattle-agent"].into_iter().chain(command);
+            let config = Config::try_parse_from(line).unwrap();
+            assert!(!format!("{config:?}").contains("c2VjcmV0"), "{config:?}");
+        }
+        let error = token("wattle1_c2VjcmV0".parse().ok(), None).unwrap_err();
         assert!(!format!("{error:?}").contains("c2VjcmV0"), "{error:?}");
     }
 }

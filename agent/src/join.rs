@@ -1,5 +1,6 @@
-//! Enrolment: from a join token to an identity on disk. The keys are made and kept before the first
-//! request, so that repeating it after a crash at any point gives the same node.
+//! Enrolment: from a join token to an identity on disk. The keys are kept before the request that
+//! makes the node, so that repeating it after a crash at any point gives the same node; a machine
+//! that is turned away before keeps nothing.
 
 use std::{fs, sync::Arc};
 
@@ -91,6 +92,7 @@ pub(crate) async fn join(
     let network = validate(&mut client, &mut ask, wishes.name.is_none()).await?;
     host.check_overlap(&network)?;
     ask.validate_only = false;
+    state.save_pending(&keys)?;
     let answer = client.enroll(request(ask)).await?.into_inner();
     let identity = identity(answer, keys)?;
 
@@ -106,13 +108,11 @@ fn keys(state: &StateDir, token: &JoinToken) -> Result<Pending, StateError> {
     if let Some(pending) = state.pending()?.filter(|pending| pending.token == token.id) {
         return Ok(pending);
     }
-    let pending = Pending {
+    Ok(Pending {
         token: token.id,
         tls_key: Arc::new(KeyPair::generate()),
         wireguard_key: wireguard_key::generate(),
-    };
-    state.save_pending(&pending)?;
-    Ok(pending)
+    })
 }
 
 fn enroll_request(
@@ -293,6 +293,16 @@ mod tests {
         assert!(matches!(&error, JoinError::Dial(dial) if dial.is_untrusted()), "{error}");
         assert!(error.to_string().contains("token"), "{error}");
         assert!(bench.requests().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_is_turned_away_keeps_nothing() {
+        let bench = Bench::new().await;
+        bench.replica.enrollment.answer([Some(Status::permission_denied("revoked"))]);
+        let error = bench.join().await.unwrap_err();
+        assert_eq!(error.to_string(), "revoked");
+        let kept = fs::read_dir(bench.folder.path()).unwrap().map(|file| file.unwrap().file_name());
+        assert_eq!(kept.collect::<Vec<_>>(), ["lock"]);
     }
 
     #[tokio::test]
