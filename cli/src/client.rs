@@ -1,10 +1,14 @@
 //! The connection: mutual TLS with the operator's credential to the first address that answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
 use tonic::{Code, transport::Channel};
-use wattle_certs::{KeyPair, TrustDomain, certificates_from_pem, client_config};
+use wattle_certs::{KeyPair, TrustDomain, certificates_from_pem, client_config, peer_identity};
 use wattle_proto::admin::admin_service_client::AdminServiceClient;
 use wattle_runtime::dial::{self, DialError, Dialed};
 
@@ -58,12 +62,27 @@ fn tls(context: &Context) -> Result<rustls::ClientConfig, Failure> {
         .map_err(|error| bad("ca_certificates", &error))?;
     let chain = certificates_from_pem(&credential.certificate)
         .map_err(|error| bad("certificate", &error))?;
+    if let Some(over) = chain.first().and_then(ran_out) {
+        let path = context.path.display();
+        return Err(Failure::Failed(format!(
+            "{path}: this credential ran out on {over}\nAsk an administrator for a new one \
+             (`wattle operator create NAME`), or on the control plane's machine, as root: \
+             `wattle-controlplane admin create NAME`."
+        )));
+    }
     let key = KeyPair::from_pem(credential.private_key.expose())
         .map_err(|error| bad("private_key", &error))?;
     let trust_domain: TrustDomain =
         credential.trust_domain.parse().map_err(|error| bad("trust_domain", &error))?;
     client_config(&roots, Some((chain, &key)), Some(&trust_domain))
         .map_err(|error| bad("certificate", &error))
+}
+
+/// When a certificate's time was over, where it is. The control plane would say no more than that
+/// the connection is lost.
+fn ran_out(certificate: &CertificateDer<'_>) -> Option<humantime::Rfc3339Timestamp> {
+    let until = peer_identity(certificate).ok()?.not_after;
+    (until < SystemTime::now()).then(|| humantime::format_rfc3339_seconds(until))
 }
 
 fn unreachable(context: &Context, error: &DialError) -> Failure {

@@ -61,6 +61,10 @@ fn read(path: &Path) -> Result<Context, CredentialError> {
 fn unreadable(path: &Path, error: &CredentialError) -> Failure {
     let path = path.display();
     Failure::Failed(match error {
+        CredentialError::Read(why) if why.kind() == io::ErrorKind::PermissionDenied => format!(
+            "{path}: {error}\nOnly its owner may read it: run this as them, or ask an \
+             administrator for a credential of your own (`wattle operator create NAME`)."
+        ),
         CredentialError::Read(_) => format!(
             "{path}: {error}\nName your credential file with --context FILE or WATTLE_CONTEXT."
         ),
@@ -98,6 +102,15 @@ mod tests {
         fs::write(&path, "{}").unwrap();
         let Err(failure) = load(Some(path)) else { panic!("it holds nothing") };
         assert!(failure.to_string().contains("malformed at line 1"), "{failure}");
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_says_how_to_get_ones_own() {
+        let error = CredentialError::Read(io::ErrorKind::PermissionDenied.into());
+        let text = unreadable(Path::new("/root/operator.json"), &error).to_string();
+        for part in ["/root/operator.json: ", "Only its owner", "wattle operator create"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 
     #[test]
