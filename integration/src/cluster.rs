@@ -24,6 +24,8 @@ pub struct Settings {
     pub dataplane: String,
     /// Further arguments of the control plane.
     pub control_plane: Vec<String>,
+    /// What `WATTLE_LOG` says to every process; the product's default where unset.
+    pub log: Option<String>,
 }
 
 impl Default for Settings {
@@ -33,8 +35,14 @@ impl Default for Settings {
         Self {
             dataplane: dataplane.unwrap_or_else(|_| "userspace".to_owned()),
             control_plane: Vec::new(),
+            log: None,
         }
     }
+}
+
+/// Has `command` log as `log` says.
+fn log_as(command: &mut Command, log: Option<&str>) {
+    command.envs(log.map(|log| ("WATTLE_LOG", log)));
 }
 
 /// One control plane and the hosts around it.
@@ -97,6 +105,7 @@ pub struct ControlPlane {
     data: PathBuf,
     logs: PathBuf,
     arguments: Vec<String>,
+    log: Option<String>,
 }
 
 impl ControlPlane {
@@ -107,6 +116,7 @@ impl ControlPlane {
             data: folder.join("control-plane"),
             logs: folder.to_owned(),
             arguments: settings.control_plane.clone(),
+            log: settings.log.clone(),
         };
         control_plane.restart()?;
         Ok(control_plane)
@@ -116,6 +126,7 @@ impl ControlPlane {
     pub fn restart(&mut self) -> Result<()> {
         let mut command = self.host.command(binary("wattle-controlplane")?);
         command.arg("serve").arg("--data-dir").arg(&self.data).args(&self.arguments);
+        log_as(&mut command, self.log.as_deref());
         let mut process = Process::spawn("control-plane", command, &self.logs)?;
         wait_until("the control plane's first answer", PATIENCE, || {
             process.check_running()?;
@@ -189,6 +200,7 @@ pub struct Agent {
     state: PathBuf,
     logs: PathBuf,
     dataplane: String,
+    log: Option<String>,
 }
 
 impl Agent {
@@ -199,6 +211,7 @@ impl Agent {
             logs: folder.to_owned(),
             host,
             dataplane: settings.dataplane.clone(),
+            log: settings.log.clone(),
         };
         let token_file = folder.join(format!("token-{}", agent.host.name()));
         std::fs::write(&token_file, token)?;
@@ -221,6 +234,7 @@ impl Agent {
             .env("WATTLE_AGENT_STATE_DIR", &self.state)
             .env("WATTLE_AGENT_SOCKET", self.state.join("agent.sock"))
             .args(arguments);
+        log_as(&mut command, self.log.as_deref());
         Ok(command)
     }
 
