@@ -2,10 +2,8 @@
 //! It decides nothing that a part could decide itself. Tests run it on port 0.
 
 use std::{
-    fs::DirBuilder,
     io::ErrorKind,
     net::SocketAddr,
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::task::spawn_blocking;
 use wattle_model::ReplicaId;
-use wattle_runtime::{clock, shutdown::Shutdown};
+use wattle_runtime::{clock, files, shutdown::Shutdown};
 
 use crate::{
     admin, advertise,
@@ -183,7 +181,7 @@ fn warn_of_stale_file(replica: &Replica, file: &Path) {
 
 /// The data directory holds the CA's key: it is its owner's alone.
 fn make_data_dir(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+    files::make_private_dir(path).map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::PermissionDenied => ": run as root, or choose another with --data-dir",
             _ => "",

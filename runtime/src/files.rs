@@ -2,12 +2,23 @@
 //! whenever the machine loses power.
 
 use std::{
-    fs::File,
+    fs::{self, DirBuilder, File},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
 use tempfile::NamedTempFile;
+
+/// Makes a directory (mode 0700) where it is missing. Folders above it are shared with others and
+/// get the usual mode.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder_of(path))?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(_) if path.is_dir() => Ok(()),
+        made => made,
+    }
+}
 
 /// Writes a file (mode 0600), replacing what was there. It is on disk when this returns.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -59,6 +70,19 @@ mod tests {
         write_private(&path, b"new").unwrap();
         assert_eq!((fs::read(&path).unwrap(), mode(&path)), (b"new".to_vec(), 0o600));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no stage is left behind");
+    }
+
+    #[test]
+    fn a_directory_is_private_and_those_above_it_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared/private");
+        for _ in 0..2 {
+            make_private_dir(&path).unwrap();
+        }
+        assert_eq!(mode(&path), 0o700);
+        assert_ne!(mode(&folder.path().join("shared")), 0o700);
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        assert!(make_private_dir(&folder.path().join("file")).is_err());
     }
 
     #[test]
