@@ -110,15 +110,17 @@ async fn status_counts_what_there_is() {
 #[tokio::test]
 async fn a_wait_names_who_is_offline() {
     let world = World::new().await;
-    let (first, _) = (world.node("web-1").await, world.node("web-2").await);
+    let (_, second) = (world.node("web-1").await, world.node("web-2").await);
     let request = label(&world, &[("site", "fra")], &[]);
     let revision = said(world.admin.label_node(local(request)).await).revision;
     let timeout = Some(Duration::from_millis(200).try_into().unwrap());
-    let request = WaitAppliedRequest { revision: first.revision.0, timeout };
+    let request = WaitAppliedRequest { revision: second.revision.0, timeout };
     let progress = said(world.admin.wait_applied(local(request)).await);
     assert_eq!((progress.applied, progress.pending_count), (0, 0));
     assert_eq!(progress.offline_count as usize, progress.offline.len());
-    assert!(progress.offline.iter().any(|node| node.name == "web-2"), "{progress:?}");
+    let mut offline: Vec<_> = progress.offline.iter().map(|node| node.name.as_str()).collect();
+    offline.sort_unstable();
+    assert_eq!(offline, ["web-1", "web-2"], "the one that saw it come, and itself");
     for revision in [0, revision + 1] {
         let request = WaitAppliedRequest { revision, timeout };
         let status = refused(world.admin.wait_applied(local(request)).await);
