@@ -185,6 +185,13 @@ impl ControlPlane {
         serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed {text}"))
     }
 
+    /// How many agents it has sent a whole set since it was started.
+    pub fn full_sets(&self) -> Result<u64> {
+        let status = self.json(&["status"])?;
+        let reasons = status["full_sets"].as_object().context("status has no full_sets")?;
+        Ok(reasons.values().filter_map(Value::as_u64).sum())
+    }
+
     /// A join token for any number of machines.
     pub fn token(&self) -> Result<String> {
         let arguments = ["token", "create", "--network", "default", "--uses", "0", "--ttl", "1h"];
@@ -240,7 +247,12 @@ impl Agent {
 
     /// Starts it again from its state.
     pub fn restart(&mut self) -> Result<()> {
-        self.spawn(&[])
+        self.restart_with(&[])
+    }
+
+    /// Starts it again from its state, with further arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) -> Result<()> {
+        self.spawn(arguments)
     }
 
     /// kill -9.
