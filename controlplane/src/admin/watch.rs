@@ -9,7 +9,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use tokio::{
     select,
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -65,7 +65,7 @@ impl Watches {
         })?;
         let after = self.start(request.after_revision).await?;
         let watch = self.store.watch(&keys::all(), after).await.map_err(refused)?;
-        let mut life = interval(SIGN_OF_LIFE);
+        let mut life = interval_at(Instant::now() + SIGN_OF_LIFE, SIGN_OF_LIFE);
         life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let watcher = Watcher {
             store: self.store.clone(),
@@ -77,7 +77,9 @@ impl Watches {
             drain: self.drain.clone(),
             _place: place,
         };
-        Ok(futures::stream::unfold(Some(watcher), next).boxed())
+        let begin = WatchResponse { revision: after.0, changes: Vec::new() };
+        let changes = futures::stream::unfold(Some(watcher), next);
+        Ok(futures::stream::once(async { Ok(begin) }).chain(changes).boxed())
     }
 
     /// Where to begin: now, or where the watcher was.

@@ -465,7 +465,8 @@ pub struct WatchRequest {
     #[prost(string, tag = "2")]
     pub network: ::prost::alloc::string::String,
 }
-/// All changes of one transaction, or a sign of life without any.
+/// All changes of one transaction, or a sign of life without any. The first message is one of those:
+/// it comes at once and says where the watch begins.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct WatchResponse {
     #[prost(uint64, tag = "1")]

@@ -66,22 +66,29 @@ fn lines(response: &WatchResponse) -> Vec<String> {
     response.changes.iter().map(line).collect()
 }
 
-/// A little of everything; returns the revision before it.
-async fn history(world: &World) -> u64 {
+/// A little of everything; `then` runs after each step. Returns the revision before it.
+async fn history(world: &World, mut then: impl AsyncFnMut()) -> u64 {
     let before = world.head().await.0;
     world.network("lab", "10.1.0.0/16").await;
+    then().await;
     let token = world.token("lab", 1).await;
+    then().await;
     world.enroll(&token, "a").await;
+    then().await;
     let node = || Some(NodeRef { network: "lab".into(), node: "a".into() });
     let set = [("site".to_owned(), "fra".to_owned())].into();
     let label =
         LabelNodeRequest { request_id: world.id(), node: node(), set, ..Default::default() };
     said(world.admin.label_node(local(label)).await);
+    then().await;
     world.operator("ann", Role::Viewer).await;
+    then().await;
     let delete = DeleteNodeRequest { request_id: world.id(), node: node() };
     said(world.admin.delete_node(local(delete)).await);
+    then().await;
     let delete = DeleteNetworkRequest { request_id: world.id(), name: "lab".into() };
     said(world.admin.delete_network(local(delete)).await);
+    then().await;
     before
 }
 
@@ -99,25 +106,25 @@ const HISTORY: [&[&str]; 7] = [
 async fn changes_come_as_they_happen_all_of_a_revision_together() {
     let world = World::new().await;
     let mut responses = watch(&world, None, "").await;
-    history(&world).await;
-    let mut last = 0;
-    for expected in HISTORY {
+    let (mut last, mut expected) = (0, HISTORY.iter());
+    history(&world, async || {
         let response = next(&mut responses).await;
         let mut told = lines(&response);
         told.sort();
-        let mut expected = expected.to_vec();
+        let mut expected = expected.next().unwrap().to_vec();
         expected.sort_unstable();
         assert_eq!(told, expected, "at {}", response.revision);
         assert!(response.revision > last);
         last = response.revision;
-    }
+    })
+    .await;
     assert_eq!(last, world.head().await.0);
 }
 
 #[tokio::test]
 async fn a_watch_resumes_after_any_revision_without_loss_or_repetition() {
     let world = World::new().await;
-    let before = history(&world).await;
+    let before = history(&world, async || {}).await;
     let mut all = Vec::new();
     let mut responses = watch(&world, Some(before), "").await;
     for _ in 0..6 {
