@@ -22,7 +22,7 @@ demo: ## Three machines, a fourth one joins, one is deleted: the product in a mi
 	@cargo build --locked --workspace --bins
 	@target/debug/wattle-demo
 
-test: check unit e2e ## Everything that CI runs
+test: check unit e2e test-kernel ## Everything that CI runs
 
 check: ## Format, lints, docs, protocol, licences
 	@scripts/tools.sh build check
@@ -41,8 +41,9 @@ e2e: build ## Real processes and encrypted packets between network namespaces
 	@scripts/tools.sh demo
 	cargo test --locked -p wattle-integration
 
-test-kernel: build ## The same on the kernel's own WireGuard, in an emulated machine where this one has none
-	@scripts/tools.sh demo kernel
+test-kernel: build ## The kernel's own WireGuard, in an emulated machine where this one has none
+	@scripts/tools.sh demo # first: whether a kernel has WireGuard is asked with `ip`
+	@scripts/tools.sh kernel
 	integration/kernel-tests.sh
 
 generate: ## Write the protocol's Rust bindings anew

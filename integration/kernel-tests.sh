@@ -1,13 +1,39 @@
 #!/bin/sh
-# The data plane's tests against a real kernel's WireGuard, in a virtual machine: about a minute
-# once built. Arguments go to the test binary, say the name of one test.
+# The tests that need a kernel with WireGuard: each data-plane scene, then five real agents. On this
+# machine's own kernel if it has WireGuard, else in a virtual machine; one of the two or it fails.
+# Arguments go to the test binaries, say the name of one test.
 set -eu
 cd "$(dirname "$0")/.."
 
-# Prints the path of the binary that was built.
-binary=$(cargo test --quiet --package wattle-agent --test kernel_dataplane --no-run \
-    --message-format json | sed -n 's/.*"executable":"\([^"]*kernel_dataplane[^"]*\)".*/\1/p')
-[ -x "$binary" ] || { echo "kernel tests: cargo built no test binary" >&2; exit 1; }
+# Builds one test and prints the path of its binary. The packages are those of `make unit` and
+# `make e2e`, so that dependencies are built with the same features, once.
+build() {
+    name=$1
+    shift
+    path=$(cargo test --locked "$@" --test "$name" --no-run --message-format json-render-diagnostics |
+        sed -n "s/.*\"executable\":\"\\([^\"]*\\/$name-[^\"]*\\)\".*/\\1/p")
+    [ -x "$path" ] || { echo "kernel tests: cargo built no $name" >&2; exit 1; }
+    echo "$path"
+}
+scenes=$(build kernel_dataplane --workspace --exclude wattle-integration)
+smoke=$(build kernel_smoke --package wattle-integration)
+
+if scripts/kernel-has-wireguard.sh; then
+    echo "kernel tests: on this machine's own kernel"
+    run=
+else
+    echo "kernel tests: this machine's kernel ($(uname -r)) has no WireGuard: in a virtual machine"
+    run=integration/vm.sh
+fi
 
 # A machine that emulates two processors gets no faster by running more than two tests at once.
-RUST_BACKTRACE=0 integration/vm.sh "$binary" --test-threads 2 "$@"
+# shellcheck disable=SC2016 # expanded where it runs
+RUST_BACKTRACE=0 $run sh -c '
+    echo "kernel tests: running on Linux $(uname -r)"
+    scenes=$1 smoke=$2
+    shift 2
+    failed=0
+    "$scenes" --test-threads 2 "$@" || failed=1
+    "$smoke" --nocapture "$@" || failed=1
+    exit $failed
+' sh "$scenes" "$smoke" "$@"

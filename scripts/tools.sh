@@ -6,11 +6,15 @@ cd "$(dirname "$0")/.."
 tools=$PWD/target/tools
 buf_version=1.75.0
 cargo_deny_version=0.20.2
-virtme_version=1.42
 packages=()
 
 want() { # command, Debian package
     command -v "$1" >/dev/null || packages+=("$2")
+}
+
+is_static() { # command
+    local path
+    path=$(command -v "$1") && ! ldd "$path" 2>/dev/null | grep -q '=>'
 }
 
 say() {
@@ -46,15 +50,6 @@ install_cargo_deny() {
         cargo install --quiet --locked --root "$tools" "cargo-deny@$cargo_deny_version"
 }
 
-install_virtme() {
-    [ -x "$tools/virtme/bin/vng" ] && return
-    say "virtme-ng $virtme_version (pip)"
-    python3 -m venv "$tools/virtme"
-    "$tools/virtme/bin/pip" install --quiet "virtme-ng==$virtme_version"
-    mkdir -p "$tools/bin"
-    ln -sf ../virtme/bin/vng "$tools/bin/vng"
-}
-
 export PATH=$tools/bin:$PATH
 for need in "$@"; do
     case $need in
@@ -81,8 +76,8 @@ for need in "$@"; do
         want wg wireguard-tools
         scripts/kernel-has-wireguard.sh || {
             want qemu-system-x86_64 qemu-system-x86
-            want python3 python3-venv
-            compgen -G '/boot/vmlinuz-*' >/dev/null || packages+=(linux-image-amd64)
+            is_static busybox || packages+=(busybox-static)
+            scripts/vm-kernel.sh >/dev/null || packages+=(linux-image-amd64)
         }
         ;;
     *)
@@ -98,6 +93,5 @@ for need in "$@"; do
         install_buf
         install_cargo_deny
         ;;
-    kernel) scripts/kernel-has-wireguard.sh || install_virtme ;;
     esac
 done

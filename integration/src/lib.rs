@@ -12,5 +12,5 @@ mod process;
 pub use cluster::{Agent, Cluster, ControlPlane, Settings};
 pub use host::{Host, Underlay};
 pub use interrupt::{catch_interrupts, wait_until};
-pub use ping::{Flow, Lost, ping};
+pub use ping::{Flow, Lost, ping, ping_every_pair};
 pub use process::{Process, binary, run};

@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Host;
+use crate::{Agent, Host, wait_until};
 
 /// Whether one ping from `host` to `address` is answered within `limit`.
 pub fn ping(host: &Host, address: IpAddr, limit: Duration) -> Result<bool> {
@@ -26,6 +26,21 @@ pub fn ping(host: &Host, address: IpAddr, limit: Duration) -> Result<bool> {
         .status()
         .context("ping (Debian package iputils-ping)")?;
     Ok(status.success())
+}
+
+/// Waits until each pair of agents has exchanged packets at all addresses. One of the two pings: its
+/// answer needs both to know whose address is whose.
+pub fn ping_every_pair(agents: &[Agent], limit: Duration) -> Result<()> {
+    for (index, to) in agents.iter().enumerate() {
+        for address in to.addresses()? {
+            for from in &agents[..index] {
+                wait_until(&format!("a ping from {} to {address}", from.name()), limit, || {
+                    Ok(ping(from.host(), address, Duration::from_secs(2))?.then_some(()))
+                })?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A running ping.

@@ -82,7 +82,12 @@ impl Process {
 }
 
 impl Drop for Process {
+    /// A test that failed shows the end of what its processes wrote: their files go with it.
+    #[expect(clippy::print_stderr, reason = "tests and the demo talk to a person")]
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("\n{} wrote last:\n{}", self.name, tail(&self.log));
+        }
         // Errors mean that it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wattle_integration::{Agent, Cluster, Flow, Settings, ping, wait_until};
+use wattle_integration::{Agent, Cluster, Flow, Settings, ping, ping_every_pair, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
@@ -14,7 +14,7 @@ const NAMES: [&str; 5] = ["n1", "n2", "n3", "n4", "n5"];
 #[test]
 fn five_nodes_mesh_and_survive_a_killed_control_plane() {
     let (mut cluster, agents) = five();
-    ping_every_pair(&agents);
+    ping_every_pair(&agents, LIMIT).unwrap();
 
     let flows = start_flows(&agents);
     sleep(Duration::from_secs(1));
@@ -45,7 +45,7 @@ fn five_nodes_mesh_and_survive_a_killed_control_plane() {
 #[test]
 fn an_agent_killed_comes_back_without_a_control_plane() {
     let (mut cluster, mut agents) = five();
-    ping_every_pair(&agents);
+    ping_every_pair(&agents, LIMIT).unwrap();
     cluster.control_plane.kill().unwrap();
 
     let victim = &mut agents[2];
@@ -68,7 +68,7 @@ fn an_agent_killed_comes_back_without_a_control_plane() {
 #[test]
 fn a_deleted_node_stops_at_once_and_stays_away() {
     let (cluster, mut agents) = five();
-    ping_every_pair(&agents);
+    ping_every_pair(&agents, LIMIT).unwrap();
     let mut victim = agents.pop().unwrap();
     let address = victim.addresses().unwrap()[0];
 
@@ -115,20 +115,6 @@ fn five() -> (Cluster, Vec<Agent>) {
         agent.wait_peers(&others, LIMIT).unwrap();
     }
     (cluster, agents)
-}
-
-fn ping_every_pair(agents: &[Agent]) {
-    for from in agents {
-        for to in agents.iter().filter(|to| to.name() != from.name()) {
-            for address in to.addresses().unwrap() {
-                let what = format!("a ping from {} to {address}", from.name());
-                wait_until(&what, LIMIT, || {
-                    Ok(ping(from.host(), address, Duration::from_secs(2))?.then_some(()))
-                })
-                .unwrap();
-            }
-        }
-    }
 }
 
 /// A ping on every pair, one direction each, alternating the family.
