@@ -49,8 +49,7 @@ impl OwnCertificate {
         let look = LOOK.min(self.lifetime / 12);
         let mut looks = Looks::begin();
         while end.run_until_cancelled(looks.next(look)).await.is_some() {
-            let age = clock::now().duration_since(self.issued).unwrap_or_default();
-            if age < self.lifetime * 2 / 3 {
+            if !due(self.issued, self.lifetime, clock::now()) {
                 continue;
             }
             match self.renew() {
@@ -69,6 +68,12 @@ impl OwnCertificate {
     }
 }
 
+/// Whether it is time for another one: two thirds of its life are over, or the clock was set back
+/// and whoever has the right time doesn't believe it yet.
+fn due(issued: SystemTime, lifetime: Duration, now: SystemTime) -> bool {
+    now.duration_since(issued).map_or(true, |age| age >= lifetime * 2 / 3)
+}
+
 /// The certificate and the root: a machine that joins compares the root with its token's pin.
 fn chain(
     ca: &Ca,
@@ -79,4 +84,19 @@ fn chain(
 ) -> Result<Vec<CertificateDer<'static>>, CaError> {
     let certificate = ca.issue(id, &key.csr_key(), lifetime, now)?;
     Ok(vec![certificate, ca.certificate().clone()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_is_due_late_in_its_life_and_when_the_clock_was_set_back() {
+        let hour = Duration::from_secs(3600);
+        let issued = SystemTime::UNIX_EPOCH + 1000 * hour;
+        let due = |now| due(issued, 24 * hour, now);
+        assert!(!due(issued) && !due(issued + 15 * hour));
+        assert!(due(issued + 16 * hour) && due(issued + 100 * hour));
+        assert!(due(issued - hour));
+    }
 }
