@@ -42,10 +42,16 @@ pub(crate) async fn run(identity: SharedIdentity, ended: CancellationToken) -> O
             Due::NotYet => LOOK,
             due => match attempt(&now, due == Due::Expired || refused).await {
                 Ok(credential) => {
-                    backoff.reset();
                     refused = false;
                     keep(&identity, &credential);
-                    LOOK
+                    let certificate = CertificateDer::from(credential.certificate.to_vec());
+                    if Due::of(&certificate, clock::now(), luck) == Due::NotYet {
+                        backoff.reset();
+                        LOOK
+                    } else {
+                        tracing::warn!("the control plane's clock and this machine's differ");
+                        backoff.next().max(LOOK)
+                    }
                 }
                 Err(CallError::Removed) => return Outcome::Removed,
                 Err(error) => {
@@ -67,6 +73,8 @@ pub(crate) async fn run(identity: SharedIdentity, ended: CancellationToken) -> O
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
     NotYet,
+    /// Late in its life, or before it: made while the control plane's clock was ahead, it would be
+    /// good for nothing until then.
     Renew,
     Expired,
 }
@@ -85,7 +93,7 @@ impl Due {
         let age = now.duration_since(from).unwrap_or_default();
         if now >= to {
             Self::Expired
-        } else if age >= life.mul_f64(2.0 / 3.0 + SPREAD * luck) {
+        } else if now < from || age >= life.mul_f64(2.0 / 3.0 + SPREAD * luck) {
             Self::Renew
         } else {
             Self::NotYet
@@ -152,12 +160,20 @@ mod tests {
         assert_eq!(due(122, 1.0), Due::NotYet);
         assert_eq!(due(123, 1.0), Due::Renew);
         assert_eq!(due(130, 0.5), Due::Expired);
-        assert_eq!(due(50, 0.0), Due::NotYet, "the clock was set back");
+        assert_eq!(due(50, 0.0), Due::Renew, "a clock was set back");
     }
 
     /// What the agent asks for when its certificate is `age` old and lives a day.
     async fn asked_at(
         age: Duration,
+        answers: Vec<Option<Status>>,
+    ) -> (Vec<Asked>, Option<Outcome>) {
+        asked_from(SystemTime::now() - age, answers).await
+    }
+
+    /// The same of a certificate that begins then.
+    async fn asked_from(
+        from: SystemTime,
         answers: Vec<Option<Status>>,
     ) -> (Vec<Asked>, Option<Outcome>) {
         let authority = Authority::new();
@@ -166,7 +182,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = Arc::new(StateDir::open(folder.path()).unwrap());
         let mut identity = authority.identity(vec![replica.address.clone()]);
-        let from = SystemTime::now() - age;
         let key = identity.tls_key.csr_key();
         let old = authority.credential(NODE, &key, from, DAY).certificate.to_vec();
         identity.certificate = old.clone().into();
@@ -203,6 +218,15 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_that_has_run_out_is_recovered_without_it() {
         let (asked, outcome) = asked_at(DAY * 3, vec![]).await;
+        assert!(matches!(asked[..], [Asked::Recover]), "{asked:?}");
+        assert_eq!(outcome, None);
+    }
+
+    /// Made by a control plane that then was two hours ahead: the handshake refuses it now, and
+    /// nobody refuses its key.
+    #[tokio::test]
+    async fn a_certificate_that_has_not_begun_is_recovered() {
+        let (asked, outcome) = asked_from(SystemTime::now() + DAY / 12, vec![]).await;
         assert!(matches!(asked[..], [Asked::Recover]), "{asked:?}");
         assert_eq!(outcome, None);
     }
