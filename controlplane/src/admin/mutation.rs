@@ -55,9 +55,10 @@ pub(super) struct Planned<A> {
 }
 
 impl<A> Planned<A> {
-    /// Nothing to write: all is as the request wants it.
-    pub(super) fn nothing(answer: A) -> Self {
-        Self { transaction: Transaction::default(), answer }
+    /// Nothing to write: all is as the request wants it. The answer names a revision and has to be
+    /// true there, so what was read has to be `unchanged`.
+    pub(super) fn nothing(unchanged: Transaction, answer: A) -> Self {
+        Self { transaction: unchanged, answer }
     }
 }
 

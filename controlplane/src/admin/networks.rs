@@ -138,7 +138,7 @@ pub(super) async fn plan_update(
     if next == found.body {
         let network = convert::network(&found.name, &found.body, found.since());
         let answer = admin::UpdateNetworkResponse { network: Some(network), revision: 0 };
-        return Ok(Planned::nothing(answer));
+        return Ok(Planned::nothing(Transaction::default().unchanged(&found.stored), answer));
     }
     let mut transaction = Transaction::default();
     if ranges != Ranges::of(&found.body) {

@@ -82,7 +82,8 @@ pub(super) async fn plan_label(
     node.labels = labels_map(&labels);
     if labels == loaded.body.labels {
         node.revision = loaded.revision().0.max(peer.modified.0);
-        return Ok(Planned::nothing(admin::LabelNodeResponse { node: Some(node), revision: 0 }));
+        let answer = admin::LabelNodeResponse { node: Some(node), revision: 0 };
+        return Ok(Planned::nothing(loaded.unchanged(), answer));
     }
     let answer = admin::LabelNodeResponse { node: Some(node), revision: 0 };
     Ok(Planned { transaction: loaded.plan_label(labels), answer })

@@ -95,7 +95,7 @@ pub(super) async fn plan_revoke(
     let (_, operator) = records::operator(&stored)?;
     let answer = admin::RevokeOperatorResponse::default();
     if operator.revoked {
-        return Ok(Planned::nothing(answer));
+        return Ok(Planned::nothing(Transaction::default().unchanged(&stored), answer));
     }
     let mut transaction = Transaction::default();
     if is_live_admin(&operator, now) {

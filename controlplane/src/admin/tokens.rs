@@ -97,7 +97,7 @@ pub(super) async fn plan_revoke(
     let (_, token) = records::join_token(&stored)?;
     let answer = admin::RevokeJoinTokenResponse::default();
     if token.revoked {
-        return Ok(Planned::nothing(answer));
+        return Ok(Planned::nothing(Transaction::default().unchanged(&stored), answer));
     }
     let revoked = record::JoinToken { revoked: true, ..token };
     let transaction = Transaction::default().replace(&stored, revoked.encode_to_vec().into());

@@ -45,6 +45,11 @@ impl LoadedNode {
         self.identity.modified.max(self.life.modified)
     }
 
+    /// Writes nothing, and demands that the node is as it was read.
+    pub fn unchanged(&self) -> Transaction {
+        Transaction::default().unchanged(&self.identity).unchanged(&self.life)
+    }
+
     /// Its end. The history says so to resumes, the peer key and the name go, and keys and
     /// addresses rest: nobody may take them while somebody may still believe they are this node's.
     pub fn plan_delete(&self, now: SystemTime) -> Transaction {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::Code;
-use wattle_model::{NodeId, OperatorId};
+use wattle_model::{Labels, NodeId, OperatorId};
 use wattle_proto::{
     admin::{
         CreateNetworkRequest, CreateOperatorRequest, DeleteNetworkRequest, LabelNodeRequest, Mode,
@@ -41,6 +41,25 @@ async fn a_change_that_lost_a_race_is_planned_again() {
     assert_eq!(answer.node.unwrap().labels["site"], "fra");
     let stored = world.store.get(&keys::node(&network, node.node)).await.unwrap().unwrap();
     assert_eq!(stored.modified.0, answer.revision);
+}
+
+/// The label is there when it is asked for, and is another one by the time of the answer.
+#[tokio::test]
+async fn what_was_so_already_still_is_at_the_revision_of_the_answer() {
+    let world = World::new().await;
+    let node = world.node("web-1").await;
+    let label = |value: &str| LabelNodeRequest {
+        request_id: world.id(),
+        node: Some(NodeRef { network: "default".into(), node: "web-1".into() }),
+        set: [("site".to_owned(), value.to_owned())].into(),
+        remove: Vec::new(),
+    };
+    said(world.admin.label_node(local(label("fra"))).await);
+    let loaded = world.nodes.load(node.node).await.unwrap().unwrap();
+    world.store.race([loaded.plan_label(Labels::from_texts(["site=nyc"]).unwrap())]);
+    let answer = said(world.admin.label_node(local(label("fra"))).await);
+    let stored = world.store.get(&keys::node(&"default".parse().unwrap(), node.node)).await;
+    assert_eq!(stored.unwrap().unwrap().modified.0, answer.revision, "it was set again");
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(super) struct World {
     pub(super) replica: Arc<Replica>,
     pub(super) store: Arc<Racing>,
     pub(super) shutdown: Shutdown,
-    nodes: Nodes,
+    pub(super) nodes: Nodes,
     requests: AtomicU64,
     pub(super) folder: TempDir,
 }
