@@ -127,7 +127,11 @@ pub async fn run_on(
             Box::pin(async move { Ok(Box::new(kernel) as _) })
         }))
     };
-    run_with(args, data_plane, async { Ok(stop.await) }).await
+    let stop = async {
+        stop.await;
+        Ok(())
+    };
+    run_with(args, data_plane, stop).await
 }
 
 async fn run_with(
