@@ -6,7 +6,7 @@
 //!
 //! Each machine is a thread with a clock of its own (`machine`), each program the whole product
 //! (`host`, `control_plane`), the network between them a proxy (`wire`). `script` draws what
-//! happens, `world` does it, `check` compares with `truth`.
+//! happens, `world` and its `operator` do it, `check` compares with `truth`.
 //!
 //! A seed fixes the script, not the interleaving: a failure shows both. `WATTLE_SEED=n` replays a
 //! seed, `WATTLE_SEEDS=n` runs so many random ones.
@@ -17,6 +17,7 @@ mod check;
 mod control_plane;
 mod host;
 mod machine;
+mod operator;
 #[path = "../../../controlplane/view/tests/histories/rng.rs"]
 mod rng;
 mod script;
