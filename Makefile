@@ -39,7 +39,8 @@ unit: ## Tests of each crate
 
 e2e: build ## Real processes and encrypted packets between network namespaces
 	@scripts/tools.sh demo
-	cargo test --locked -p wattle-integration
+	# With the runtime, whose test clock is there only beside those who set it.
+	cargo test --locked -p wattle-integration -p wattle-runtime
 
 test-kernel: build ## The kernel's own WireGuard, in an emulated machine where this one has none
 	@scripts/tools.sh demo # first: whether a kernel has WireGuard is asked with `ip`
