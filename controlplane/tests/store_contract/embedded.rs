@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{Child, Command, Stdio},
@@ -117,7 +117,9 @@ fn child_that_commits_until_killed() {
             tokio::spawn(async move {
                 for i in 0_u64.. {
                     let revision = done(&store, put(format!("{writer}/{i}"), "x")).await;
-                    eprintln!("committed {writer}/{i} {revision}");
+                    // In one write, so that a kill leaves whole lines.
+                    let line = format!("committed {writer}/{i} {revision}\n");
+                    std::io::stderr().write_all(line.as_bytes()).unwrap();
                 }
             })
         });
