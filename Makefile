@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check unit e2e test-kernel generate install uninstall advisories clean
+.PHONY: help build demo test tools check unit e2e test-kernel generate install uninstall advisories clean
 
 PREFIX ?= /usr/local
 UNITDIR ?= /etc/systemd/system
@@ -11,7 +11,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 export CARGO_TERM_COLOR ?= always
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build all binaries for tests and the demo
 	@scripts/tools.sh build
@@ -22,7 +22,10 @@ demo: ## Three machines, a fourth one joins, one is deleted: the product in a mi
 	@cargo build --locked --workspace --bins
 	@target/debug/wattle-demo
 
-test: check unit e2e test-kernel ## Everything that CI runs
+test: tools check unit e2e test-kernel ## Everything that CI runs
+
+tools: # all that the tests need at once, which is quicker than one after the other
+	@scripts/tools.sh build check unit demo kernel
 
 check: ## Format, lints, docs, protocol, licences
 	@scripts/tools.sh build check

@@ -86,7 +86,14 @@ for need in "$@"; do
         ;;
     esac
 done
-install_packages
+# Packages wait for the network and the disk, cargo-deny for the processor: both at once, unless the
+# one can't be built without the others.
+if command -v cc >/dev/null && command -v npm >/dev/null; then
+    install_packages &
+    packages_installed=$!
+else
+    install_packages
+fi
 for need in "$@"; do
     case $need in
     check)
@@ -95,3 +102,4 @@ for need in "$@"; do
         ;;
     esac
 done
+[ -z "${packages_installed-}" ] || wait "$packages_installed"
