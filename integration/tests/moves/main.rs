@@ -3,7 +3,6 @@
 //! has the address, because WireGuard drops what comes from or goes to the wrong peer.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "moves/surgery.rs"]
 mod surgery;
 
 use std::{net::IpAddr, time::Duration};
