@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tools check unit e2e test-kernel generate install uninstall advisories clean
+.PHONY: help build demo test tools check unit e2e test-kernel soak generate install uninstall advisories clean
 
 PREFIX ?= /usr/local
 UNITDIR ?= /etc/systemd/system
@@ -38,7 +38,8 @@ check: ## Format, lints, docs, protocol, licences
 
 unit: ## Tests of each crate
 	@scripts/tools.sh build unit
-	cargo test --locked --workspace --exclude wattle-integration
+	# More at once than there are processors: most of them wait more than they work.
+	RUST_TEST_THREADS=4 cargo test --locked --workspace --exclude wattle-integration
 
 e2e: build ## Real processes and encrypted packets between network namespaces
 	@scripts/tools.sh demo
@@ -49,6 +50,10 @@ test-kernel: build ## The kernel's own WireGuard, in an emulated machine where t
 	@scripts/tools.sh demo # first: whether a kernel has WireGuard is asked with `ip`
 	@scripts/tools.sh kernel
 	integration/kernel-tests.sh
+
+soak: build ## The random tests for long, with new seeds; what it said last is in docs/soak.txt
+	@scripts/tools.sh demo
+	integration/soak.sh | tee docs/soak.txt
 
 generate: ## Write the protocol's Rust bindings anew
 	WATTLE_GENERATE=1 cargo test --locked -p wattle-proto --test generated

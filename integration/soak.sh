@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# What is random in the tests, for longer than CI can wait: histories of the view, the whole path on
+# fake devices, and the end-to-end tests again and again. Prints what ran and how it ended.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+HISTORIES=${HISTORIES:-2000}
+MODELS=${MODELS:-120}
+MESHES=${MESHES:-10}
+export RUST_BACKTRACE=0
+
+# Runs a test and prints how it went; all that it said, if it failed.
+run() {
+    echo "\$ $*"
+    local said
+    if said=$("$@" 2>&1); then
+        grep -E '^test result: ok. [^0]' <<<"$said"
+    else
+        echo "$said"
+        exit 1
+    fi
+}
+
+echo "$(uname -sr), $(nproc) processors, $(rustc --version), dev build"
+WATTLE_SEEDS=$HISTORIES run cargo test --quiet --locked --workspace --exclude wattle-integration --test histories
+WATTLE_SEEDS=$MODELS run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test model
+for _ in $(seq "$MESHES"); do
+    run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test mesh --test moves
+done
+echo "done: $HISTORIES seeds of each history, $MODELS of the whole path, $MESHES rounds end to end"
