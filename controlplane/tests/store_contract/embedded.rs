@@ -188,6 +188,15 @@ fn child_that_fills_its_disk() {
         };
         assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
         assert!(done > 3, "{done} before the limit");
+        // Writes fail, again and again; whoever reads gets all that was committed.
+        for _ in 0..30 {
+            assert!(chunk(done).await.is_err());
+            assert_eq!(
+                store.list(&key(""), None, 100_000).await.unwrap().items.len() as u64,
+                done * 2
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
         let pid = std::process::id().to_string();
         let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
         assert!(raised.expect("install util-linux for prlimit").success());

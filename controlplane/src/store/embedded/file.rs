@@ -39,8 +39,8 @@ const FORMAT_VERSION: u64 = 1;
 
 /// Pages of the file kept in memory, at most. The view holds what is read often.
 const CACHE_BYTES: usize = 64 << 20;
-/// A file that couldn't be opened again is left alone for this long.
-const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// A file that couldn't be opened again is left alone for this long: somebody may still hold it.
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 
 /// One database file, open or about to be opened again.
 pub(super) struct StoreFile {
@@ -50,7 +50,7 @@ pub(super) struct StoreFile {
 
 enum State {
     Open(Arc<Database>),
-    Broken { since: Instant, why: StoreError },
+    Broken { not_before: Instant, why: StoreError },
 }
 
 impl StoreFile {
@@ -67,7 +67,7 @@ impl StoreFile {
         let mut state = self.state.lock();
         match &*state {
             State::Open(database) => return Ok(database.clone()),
-            State::Broken { since, why } if since.elapsed() < REOPEN_PAUSE => {
+            State::Broken { not_before, why } if Instant::now() < *not_before => {
                 return Err(why.clone());
             }
             State::Broken { .. } => {}
@@ -80,7 +80,8 @@ impl StoreFile {
                 Ok(database)
             }
             Err(why) => {
-                *state = State::Broken { since: Instant::now(), why: why.clone() };
+                let not_before = Instant::now() + REOPEN_PAUSE;
+                *state = State::Broken { not_before, why: why.clone() };
                 Err(why)
             }
         }
@@ -102,7 +103,7 @@ impl StoreFile {
         let mut state = self.state.lock();
         if lost && matches!(&*state, State::Open(current) if Arc::ptr_eq(current, database)) {
             tracing::error!(error = %why, "store file can't be used");
-            *state = State::Broken { since: Instant::now(), why: why.clone() };
+            *state = State::Broken { not_before: Instant::now(), why: why.clone() };
         }
         why
     }

@@ -1,6 +1,10 @@
 //! Where readings run: on blocking threads, a few at a time, never on the ones that serve.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use redb::{ReadTransaction, ReadableDatabase as _};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -10,6 +14,11 @@ use crate::store::StoreError;
 
 /// Readings at the same time; the others wait.
 const READS: usize = 16;
+
+/// How long a reading waits for a file that a failed write has made unusable until it is opened
+/// again, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Runs readings on blocking threads, a few at a time.
 #[derive(Clone)]
@@ -26,19 +35,21 @@ impl Reads {
     /// The file as it is now, and for as long as the answer is kept.
     pub(super) async fn pin(&self) -> Result<Arc<ReadTransaction>, StoreError> {
         let file = self.file.clone();
-        self.blocking(move || file.read().map(Arc::new)).await
+        self.blocking(move || patiently(|| file.read().map(Arc::new))).await
     }
 
     /// Reads at head.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
+        read: impl Fn(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         let file = self.file.clone();
         self.blocking(move || {
-            let database = file.database()?;
-            let read = || read(&database.begin_read()?);
-            read().map_err(|error| file.failed(&database, error))
+            patiently(|| {
+                let database = file.database()?;
+                let read = || read(&database.begin_read()?);
+                read().map_err(|error| file.failed(&database, error))
+            })
         })
         .await
     }
@@ -66,5 +77,16 @@ impl Reads {
         spawn_blocking(work).await.unwrap_or_else(|error| {
             Err(StoreError::Unavailable(format!("a read didn't finish: {error}")))
         })
+    }
+}
+
+/// Reads again where the file was lost meanwhile: a full disk stops writes, not reads.
+fn patiently<T>(read: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        match read() {
+            Err(StoreError::Unavailable(_)) if Instant::now() < give_up => sleep(PAUSE),
+            done => return done,
+        }
     }
 }

@@ -2,7 +2,11 @@
 //! the next group: one sync for all of them, each with its own revision, each evaluated after the
 //! earlier ones of its group.
 
-use std::{sync::Arc, thread};
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use redb::{ReadableTable as _, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +20,9 @@ const QUEUE: usize = 512;
 /// Transactions and bytes of one group. More of them would only delay the first ones.
 const GROUP: usize = 256;
 const GROUP_BYTES: usize = 8 << 20;
+/// Within which nothing more is tried after a failed write. Each failure makes the file unusable
+/// until it is opened again, for those who read, too.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 struct Request {
     transaction: Transaction,
@@ -69,11 +76,18 @@ fn run(
     head: &watch::Sender<Revision>,
     log_revisions: u64,
 ) {
+    let mut refused: Option<(Instant, StoreError)> = None;
     while let Some(first) = requests.blocking_recv() {
         let group = fill_group(first, &mut requests);
         let (transactions, answers): (Vec<_>, Vec<_>) =
             group.into_iter().map(|request| (request.transaction, request.answer)).unzip();
-        match write_group(file, &transactions, log_revisions) {
+        let written = match &refused {
+            Some((since, why)) if since.elapsed() < AFTER_FAILURE => Err(why.clone()),
+            _ => write_group(file, &transactions, log_revisions).inspect_err(|why| {
+                refused = Some((Instant::now(), why.clone()));
+            }),
+        };
+        match written {
             Ok((outcomes, revision)) => {
                 head.send_if_modified(|head| std::mem::replace(head, revision) != revision);
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
