@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tokio::task::spawn_blocking;
 use wattle_model::ReplicaId;
 use wattle_runtime::{clock, files, shutdown::Shutdown};
@@ -27,6 +27,8 @@ use crate::{
     stream::Pace,
 };
 
+/// The embedded store's file in the data directory.
+const STORE: &str = "store.redb";
 /// How long the tasks behind the calls have to end, once no call is left.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
 
@@ -51,6 +53,7 @@ pub struct Bound {
 /// Builds a replica; with a new data directory, a new control plane.
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
+    check_store_is_there(&config.data_dir)?;
     let store = open_store(&config).await?;
     let cluster = cluster::open(store.as_ref(), &config.data_dir, clock::now()).await?;
     let (serving, background) = (Shutdown::new(), Shutdown::new());
@@ -191,10 +194,25 @@ fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     })
 }
 
+/// The store is made before the CA's key: a key without a store means that the store was lost. A new
+/// one with the old CA would look healthy and know nobody.
+fn check_store_is_there(data_dir: &Path) -> anyhow::Result<()> {
+    let (store, key) = (data_dir.join(STORE), data_dir.join("ca.key"));
+    let empty = std::fs::metadata(&store).map_or(true, |file| file.len() == 0);
+    ensure!(
+        !(empty && key.exists()),
+        "{} is lost, and {} is there: put back a copy of the store, or move ca.crt and ca.key away to \
+         begin a new control plane that no machine knows",
+        store.display(),
+        key.display()
+    );
+    Ok(())
+}
+
 async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
     match config.store {
         StoreChoice::Embedded => {
-            let path = config.data_dir.join("store.redb");
+            let path = config.data_dir.join(STORE);
             let store = spawn_blocking(move || Embedded::open(&path)).await;
             Ok(Arc::new(store.context("opening the store")??))
         }

@@ -90,6 +90,18 @@ async fn one_process_a_data_directory() {
     running.stop().await;
 }
 
+/// A new store beside the old CA would look healthy and know nobody.
+#[tokio::test]
+async fn a_lost_store_is_not_replaced_by_an_empty_one() {
+    let folder = folder();
+    start(folder.path()).await.stop().await;
+    let store = folder.path().join("store.redb");
+    std::fs::remove_file(&store).unwrap();
+    let error = app::build(config(folder.path())).await.err().expect("it is lost");
+    assert!(format!("{error:#}").contains("store.redb is lost"), "{error:#}");
+    assert!(!store.exists());
+}
+
 #[tokio::test]
 async fn a_taken_port_is_named() {
     let folders = [folder(), folder()];
