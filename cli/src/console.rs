@@ -80,11 +80,17 @@ impl Console {
         }
     }
 
-    /// What a change came to: an object for programs, a line for people.
-    pub(crate) fn done(&mut self, object: &impl Serialize, said: &str) -> Result<(), Failure> {
+    /// What a change came to: an object for programs, a line for people, both with the revision
+    /// that `wattle wait` takes.
+    pub(crate) fn done(
+        &mut self,
+        object: &impl Serialize,
+        revision: u64,
+        said: &str,
+    ) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(object),
-            Format::Table => self.line(said),
+            Format::Table => self.line(&format!("{said} (revision {revision})")),
         }
     }
 

@@ -119,7 +119,7 @@ pub(crate) async fn run(
             console.confirm(yes, &format!("Delete network {name} and its join tokens?"))?;
             let request = DeleteNetworkRequest { request_id: request_id(), name: name.clone() };
             let revision = client.admin.delete_network(request).await?.into_inner().revision;
-            console.done(&Revised { revision }, &format!("network {name} deleted"))
+            console.done(&Revised { revision }, revision, &format!("network {name} deleted"))
         }
     }
 }
@@ -145,7 +145,7 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
     let response = client.admin.create_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;
     let said = format!("network {} created", network.name);
-    console.done(&Changed { network, revision: response.revision }, &said)
+    console.done(&Changed { network, revision: response.revision }, response.revision, &said)
 }
 
 async fn update(client: &mut Client, args: Update, console: &mut Console) -> Result<(), Failure> {
@@ -164,5 +164,5 @@ async fn update(client: &mut Client, args: Update, console: &mut Console) -> Res
     let response = client.admin.update_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;
     let said = format!("network {} updated", network.name);
-    console.done(&Changed { network, revision: response.revision }, &said)
+    console.done(&Changed { network, revision: response.revision }, response.revision, &said)
 }

@@ -142,7 +142,7 @@ async fn label(client: &mut Client, args: Label, console: &mut Console) -> Resul
     let response = client.admin.label_node(request).await?.into_inner();
     let node: Node = shape::present("node", response.node)?;
     let said = format!("node {} labelled", node.name);
-    console.done(&Changed { node, revision: response.revision }, &said)
+    console.done(&Changed { node, revision: response.revision }, response.revision, &said)
 }
 
 /// `k=v` sets, `k-` removes, as kubectl has it.
@@ -181,7 +181,7 @@ async fn delete(client: &mut Client, args: Delete, console: &mut Console) -> Res
     let target = NodeRef { network: node.network, node: node.id };
     let request = DeleteNodeRequest { request_id: request_id(), node: Some(target) };
     let revision = client.admin.delete_node(request).await?.into_inner().revision;
-    console.done(&Revised { revision }, &format!("node {} deleted", node.name))
+    console.done(&Revised { revision }, revision, &format!("node {} deleted", node.name))
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
         operator.role,
         file.display()
     );
-    console.done(&Created { operator, file, revision }, &said)
+    console.done(&Created { operator, file, revision }, revision, &said)
 }
 
 fn credential(
@@ -211,7 +211,7 @@ async fn revoke(
     let id = hex::decode(&found.id).map_err(Failure::failed)?.into();
     let request = RevokeOperatorRequest { request_id: request_id(), id };
     let revision = client.admin.revoke_operator(request).await?.into_inner().revision;
-    console.done(&Revised { revision }, &format!("operator {} revoked", found.name))
+    console.done(&Revised { revision }, revision, &format!("operator {} revoked", found.name))
 }
 
 /// By id, or by the name of one who is live: names of others may have been used again.

@@ -90,7 +90,7 @@ pub(crate) async fn run(
         Command::Revoke { id } => {
             let request = RevokeJoinTokenRequest { request_id: request_id(), id };
             let revision = client.admin.revoke_join_token(request).await?.into_inner().revision;
-            console.done(&Revised { revision }, "join token revoked")
+            console.done(&Revised { revision }, revision, "join token revoked")
         }
     }
 }

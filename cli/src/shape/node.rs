@@ -121,7 +121,8 @@ impl Sheet for Node {
             ("data plane", or_dash(&session.data_plane)),
         ]);
         if session.displaced {
-            let why = "another machine uses this node's identity: delete the node and join both";
+            let why =
+                "another machine uses this node's identity: see `wattle-agent status` on both";
             lines.push(("displaced", why.into()));
         }
         let rejected = session.rejected.iter();
