@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use tokio::{
     select,
     sync::{mpsc, watch},
@@ -18,7 +18,7 @@ use crate::{
     leave,
     reconcile::{Mesh, Open, Reconciler},
     renew, report,
-    session::{self, Outcome, Parts, Session, SessionStatus},
+    session::{self, Outcome, Parts, Session, SessionState, SessionStatus},
     state::{
         StateDir,
         committed_set::CommittedSet,
@@ -193,6 +193,7 @@ pub(crate) struct Build {
 pub(crate) struct Agent {
     state: Arc<StateDir>,
     identity: SharedIdentity,
+    session: watch::Receiver<SessionStatus>,
     mesh: Mesh,
     /// Everything that changes state or device.
     work: Shutdown,
@@ -224,9 +225,10 @@ impl Agent {
             declared: build.declared,
         };
         let session_status = watch::Sender::new(SessionStatus::default());
+        let status = session_status.subscribe();
         let sources = Sources {
             identity: identity.clone(),
-            session: session_status.subscribe(),
+            session: status.clone(),
             mesh: mesh.clone(),
             interface: build.interface.clone(),
         };
@@ -239,7 +241,8 @@ impl Agent {
         work.spawn("renew", ends(renew::run(identity.clone(), work.token()), tell_removed));
         work.spawn("host", report::watch_host(build.interface, host, work.token()));
         front.spawn("status", socket::serve(listener, sources, ask_leave, front.token()));
-        Ok(Self { state: build.state, identity, mesh, work, front, removed, leaves })
+        let (state, session) = (build.state, status);
+        Ok(Self { state, identity, session, mesh, work, front, removed, leaves })
     }
 
     /// Runs until `stop`, until the node is deleted, or until somebody has it leave.
@@ -287,7 +290,16 @@ impl Agent {
     }
 
     async fn left(&self, force: bool) -> anyhow::Result<()> {
-        leave::delete_node(&self.identity.get(), force).await?;
+        let displaced = self.session.borrow().state == SessionState::Displaced;
+        if displaced {
+            ensure!(
+                force,
+                "another machine uses this node's identity, and leaving would delete the node for \
+                 both: --force makes this machine alone forget it"
+            );
+        } else {
+            leave::delete_node(&self.identity.get(), force).await?;
+        }
         self.mesh.remove().await??;
         // Nobody writes state any more when it is cleared.
         self.work.drain(GRACE).await;

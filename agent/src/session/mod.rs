@@ -259,9 +259,9 @@ impl Session {
             RetryReason::Busy => "the replica is busy",
             RetryReason::Displaced => {
                 let wait = wait.max(DISPLACED_WAIT) + self.backoff.next();
-                let why = "another machine runs with this node's identity: stop it, or run leave \
-                           and join on one of the two";
-                tracing::warn!(wait = ?wait, why);
+                let why = "another machine uses this node's identity: on one of the two, while it \
+                           says this, run `wattle-agent leave --force` and join anew";
+                tracing::warn!(wait = ?wait, "{why}");
                 return (SessionState::Displaced, why.into(), wait);
             }
         };

@@ -49,6 +49,8 @@ async fn a_displaced_agent_waits_and_says_why() {
     stream.retry(Reason::Displaced, 1).await;
     let status = agent.status_where(|status| status.session.state == "displaced").await;
     assert!(status.session.error.unwrap().contains("another machine"));
+    let refused = agent.leave(false).await;
+    assert!(refused.contains("delete the node for both"), "{refused}");
     bench.replica.expect_nobody(Duration::from_secs(3)).await;
     assert_eq!(bench.peers(), [key(1)], "the mesh stays");
     agent.stop().await;
