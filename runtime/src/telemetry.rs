@@ -16,6 +16,9 @@ use tracing_subscriber::EnvFilter;
 /// The variable that filters logs.
 pub const FILTER_VARIABLE: &str = "WATTLE_LOG";
 
+/// Without it. The userspace device tells of each peer at INFO.
+const DEFAULT_FILTER: &str = "info,gotatun=warn";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -51,7 +54,7 @@ impl fmt::Display for LogFormat {
 /// Sends logs to stderr, and says at DEBUG which program began. An error where the filter is
 /// malformed or logs were set up before.
 pub fn init(program: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".into());
+    let filter = env::var(FILTER_VARIABLE).unwrap_or_else(|_| DEFAULT_FILTER.into());
     let filter =
         EnvFilter::try_new(filter).with_context(|| format!("reading {FILTER_VARIABLE}"))?;
     let logs = tracing_subscriber::fmt()
