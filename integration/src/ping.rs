@@ -1,7 +1,9 @@
 //! Pings through the tunnel: one that must arrive, and flows whose losses are counted.
 
 use std::{
-    io::Read as _,
+    collections::BTreeSet,
+    fs::File,
+    io::{Read as _, Seek as _},
     net::IpAddr,
     process::{Child, Stdio},
     time::Duration,
@@ -43,41 +45,46 @@ pub fn ping_every_pair(agents: &[Agent], limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A running ping.
+/// How many of the last packets may be without an answer when a flow is stopped: answers are on their
+/// way, on a busy machine for longer than the time between two packets.
+const ON_THEIR_WAY: u32 = 5;
+
+/// A running ping, and where it writes.
 #[derive(Debug)]
-pub struct Flow(Option<Child>);
+pub struct Flow(Option<Child>, File);
 
 /// What a flow has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost {
     /// Packets sent.
     pub sent: u32,
-    /// Packets that weren't answered.
+    /// Packets that weren't answered; the last few, if none of them was, may still be.
     pub lost: u32,
 }
 
 impl Flow {
     /// Pings `address` from `host` every `interval` until it is stopped.
     pub fn start(host: &Host, address: IpAddr, interval: Duration) -> Result<Self> {
+        let output = tempfile::tempfile()?;
         let child = host
             .command("ping")
-            .args(["-n", "-q", "-i", &interval.as_secs_f64().to_string(), &address.to_string()])
+            .args(["-n", "-i", &interval.as_secs_f64().to_string(), &address.to_string()])
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(output.try_clone()?)
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self(Some(child)))
+        Ok(Self(Some(child), output))
     }
 
-    /// Ends it and reads its own summary. The last packet may still be on its way, so one
-    /// unanswered packet at the very end isn't counted by ping as sent-and-lost more than once.
+    /// Ends it and reads what it said.
     pub fn stop(mut self) -> Result<Lost> {
         let mut child = self.0.take().context("a flow is stopped once")?;
         kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
-        let mut summary = String::new();
-        child.stdout.take().context("piped above")?.read_to_string(&mut summary)?;
         child.wait()?;
-        parse(&summary).with_context(|| format!("ping said: {summary}"))
+        let mut said = String::new();
+        self.1.rewind()?;
+        self.1.read_to_string(&mut said)?;
+        parse(&said).with_context(|| format!("ping said: {said}"))
     }
 }
 
@@ -90,23 +97,44 @@ impl Drop for Flow {
     }
 }
 
-fn parse(summary: &str) -> Option<Lost> {
-    let line = summary.lines().find(|line| line.contains("packets transmitted"))?;
-    let number = |text: &str| text.split_whitespace().next()?.parse::<u32>().ok();
-    let mut parts = line.split(',');
-    let (sent, received) = (number(parts.next()?)?, number(parts.next()?)?);
-    Some(Lost { sent, lost: sent - received.min(sent) })
+/// Counts the answers by their numbers.
+fn parse(said: &str) -> Option<Lost> {
+    let summary = said.lines().find(|line| line.contains("packets transmitted"))?;
+    let sent: u32 = summary.split_whitespace().next()?.parse().ok()?;
+    let answered: BTreeSet<u32> = said
+        .lines()
+        .filter(|line| line.contains("bytes from"))
+        .filter_map(|line| line.split("icmp_seq=").nth(1)?.split_whitespace().next()?.parse().ok())
+        .collect();
+    let last = answered.last().copied().unwrap_or(0);
+    let awaited = if sent - last <= ON_THEIR_WAY { last } else { sent };
+    Some(Lost { sent, lost: awaited - u32::try_from(answered.len()).ok()? })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn said(answered: &[u32], sent: u32) -> Option<Lost> {
+        let answers: String = answered
+            .iter()
+            .map(|n| format!("64 bytes from 10.90.0.2: icmp_seq={n} ttl=64 time=0.9 ms\n"))
+            .collect();
+        parse(&format!("{answers}\n{sent} packets transmitted, {} received", answered.len()))
+    }
+
     #[test]
-    fn reads_the_summary_of_ping() {
-        let text = "--- x ping statistics ---\n50 packets transmitted, 48 received, 4% packet loss";
-        assert_eq!(parse(text), Some(Lost { sent: 50, lost: 2 }));
-        let errors = "9 packets transmitted, 4 received, +5 errors, 55% packet loss, time 1ms";
-        assert_eq!(parse(errors), Some(Lost { sent: 9, lost: 5 }));
+    fn what_was_not_answered_is_lost() {
+        assert_eq!(said(&[1, 2, 3], 3), Some(Lost { sent: 3, lost: 0 }));
+        assert_eq!(said(&[1, 3, 4], 4), Some(Lost { sent: 4, lost: 1 }));
+        assert_eq!(said(&[2, 2, 3], 3), Some(Lost { sent: 3, lost: 1 }), "answered twice");
+        assert_eq!(said(&[], 9), Some(Lost { sent: 9, lost: 9 }));
+        assert_eq!(parse("ping: no route"), None);
+    }
+
+    #[test]
+    fn the_last_few_may_be_on_their_way() {
+        assert_eq!(said(&[1, 2, 3], 5), Some(Lost { sent: 5, lost: 0 }));
+        assert_eq!(said(&[1, 2, 3], 9), Some(Lost { sent: 9, lost: 6 }));
     }
 }
