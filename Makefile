@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tools check unit e2e test-kernel soak generate install uninstall advisories clean
+.PHONY: help build demo test tools check unit e2e test-kernel soak generate release install uninstall advisories clean
 
 PREFIX ?= /usr/local
 UNITDIR ?= /etc/systemd/system
@@ -62,9 +62,13 @@ advisories: ## Known vulnerabilities in dependencies (needs the RustSec database
 	@scripts/tools.sh build check
 	cargo deny --locked check advisories
 
-install: ## Release binaries and systemd units (PREFIX, UNITDIR)
+release: ## Build what `make install` installs
 	@scripts/tools.sh build
 	cargo build --locked --release -p wattle-controlplane -p wattle-agent -p wattle-cli
+
+# Builds nothing: root rarely has Rust.
+install: ## Binaries of `make release` and systemd units (PREFIX, UNITDIR)
+	@test -x target/release/wattle || { echo 'nothing to install yet: run `make release` first' >&2; exit 1; }
 	install -D -m 0755 -t $(DESTDIR)$(PREFIX)/bin target/release/wattle target/release/wattle-agent target/release/wattle-controlplane
 	install -d $(DESTDIR)$(UNITDIR)
 	for unit in dist/systemd/*.service; do \
