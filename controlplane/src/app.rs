@@ -197,11 +197,11 @@ fn make_data_dir(path: &Path) -> anyhow::Result<()> {
 /// The store is made before the CA's key: a key without a store means that the store was lost. A new
 /// one with the old CA would look healthy and know nobody.
 fn check_store_is_there(data_dir: &Path) -> anyhow::Result<()> {
-    let (store, key) = (data_dir.join(STORE), data_dir.join("ca.key"));
+    let (store, key) = (data_dir.join(STORE), cluster::ca_key(data_dir));
     let empty = std::fs::metadata(&store).map_or(true, |file| file.len() == 0);
     ensure!(
         !(empty && key.exists()),
-        "{} is lost, and {} is there: put back a copy of the store, or move ca.crt and ca.key away to \
+        "{} is lost, and {} is there: put back a copy of the store, or move the CA's files away to \
          begin a new control plane that no machine knows",
         store.display(),
         key.display()

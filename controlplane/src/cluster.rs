@@ -179,6 +179,11 @@ fn malformed(key: crate::store::Key, what: impl ToString) -> ClusterError {
     ClusterError::Malformed { key, what: what.to_string() }
 }
 
+/// The file of the CA's private key in the data directory.
+pub fn ca_key(data_dir: &Path) -> PathBuf {
+    data_dir.join("ca.key")
+}
+
 /// The CA's certificate and private key in the data directory.
 struct CaFiles {
     certificate: PathBuf,
@@ -187,7 +192,7 @@ struct CaFiles {
 
 impl CaFiles {
     fn of(data_dir: &Path) -> Self {
-        Self { certificate: data_dir.join("ca.crt"), key: data_dir.join("ca.key") }
+        Self { certificate: data_dir.join("ca.crt"), key: ca_key(data_dir) }
     }
 
     /// The authority whose key is in the file and whose certificate is one of `roots`.
