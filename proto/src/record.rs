@@ -132,6 +132,7 @@ impl Body for NodeBody {
         store::NodeBody {
             created_at_millis: self.created_at_millis,
             labels: labels_map(&self.labels),
+            ..store::NodeBody::default()
         }
         .encode_to_vec()
         .into()

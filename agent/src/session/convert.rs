@@ -119,6 +119,7 @@ pub(super) fn message(bytes: &Bytes) -> Result<Option<Message>, InvalidField> {
             Message::Drain { deadline: millis(message.deadline_millis) }
         }
         sync_response::Message::Removed(sync::Removed {}) => Message::Removed,
+        sync_response::Message::Inspect(_) => return Ok(None),
     }))
 }
 

@@ -109,7 +109,8 @@ mod tests {
     fn each_revision_is_one_line_of_json_and_signs_of_life_are_silent() {
         let network = admin::Network { name: "lab".into(), ..Default::default() };
         let change = admin::ResourceChange { kind: 1, resource: Some(Resource::Network(network)) };
-        let response = |changes| admin::WatchResponse { revision: 9, changes };
+        let response =
+            |changes| admin::WatchResponse { revision: 9, changes, ..Default::default() };
         let (mut console, out, _) = console(Format::Json, None);
         for changes in [vec![], vec![change.clone(), change]] {
             show(&response(changes).try_into().unwrap(), &mut console).unwrap();

@@ -35,6 +35,12 @@ enum Thing {
     Node(Box<Node>),
     JoinToken(JoinToken),
     Operator(Operator),
+    Policy {
+        network: String,
+        name: String,
+        from: String,
+        to: String,
+    },
     /// A node that is gone has nothing left but its id.
     #[serde(rename = "node")]
     GoneNode {
@@ -69,6 +75,9 @@ impl TryFrom<admin::ResourceChange> for Change {
             Resource::Node(node) => Thing::Node(Box::new(node.try_into()?)),
             Resource::JoinToken(token) => Thing::JoinToken(token.try_into()?),
             Resource::Operator(operator) => Thing::Operator(operator.try_into()?),
+            Resource::Policy(admin::Policy { network, name, from, to, .. }) => {
+                Thing::Policy { network, name, from, to }
+            }
         };
         Ok(Self { kind, thing })
     }
@@ -94,6 +103,9 @@ impl Thing {
             }
             Self::GoneNode { id, network } => ("node", format!("{network}/{id}")),
             Self::JoinToken(token) => ("token", token.cells()[..6].join(" ")),
+            Self::Policy { network, name, from, to } => {
+                ("policy", format!("{network}/{name} {from:?} {to:?}"))
+            }
             Self::Operator(operator) => {
                 ("operator", [&operator.name, operator.role, operator.state].join(" "))
             }
@@ -131,6 +143,7 @@ mod tests {
                 change(Kind::Put, Resource::Network(network)),
                 change(Kind::Deleted, Resource::Node(node)),
             ],
+            ..Default::default()
         };
         let changes = Changes::try_from(response).unwrap();
         assert_eq!(

@@ -119,6 +119,7 @@ mod tests {
             advertised: vec!["192.0.2.1:7443".into()],
             started_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             stale,
+            last_change: None,
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_090);
         Status::new("192.0.2.1:7443", message, now).unwrap()

@@ -158,6 +158,7 @@ fn network_of(change: &ResourceChange) -> &str {
         Some(Resource::Network(network)) => &network.name,
         Some(Resource::Node(node)) => &node.network,
         Some(Resource::JoinToken(token)) => &token.network,
+        Some(Resource::Policy(policy)) => &policy.network,
         Some(Resource::Operator(_)) | None => "",
     }
 }

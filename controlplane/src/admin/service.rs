@@ -127,6 +127,28 @@ impl AdminService for Admin {
         mutate(self.store(), principal, request, plan).await.map(Response::new)
     }
 
+    async fn get_policy(
+        &self,
+        _: Request<admin::GetPolicyRequest>,
+    ) -> Answer<admin::GetPolicyResponse> {
+        Err(Status::unimplemented("policies"))
+    }
+
+    async fn list_policies(
+        &self,
+        _: Request<admin::ListPoliciesRequest>,
+    ) -> Answer<admin::ListPoliciesResponse> {
+        Err(Status::unimplemented("policies"))
+    }
+
+    async fn apply(&self, _: Request<admin::ApplyRequest>) -> Answer<admin::ApplyResponse> {
+        Err(Status::unimplemented("policies"))
+    }
+
+    async fn explain(&self, _: Request<admin::ExplainRequest>) -> Answer<admin::ExplainResponse> {
+        Err(Status::unimplemented("policies"))
+    }
+
     async fn create_join_token(
         &self,
         request: Request<admin::CreateJoinTokenRequest>,

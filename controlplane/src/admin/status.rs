@@ -38,5 +38,6 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
         advertised: replica.advertised.clone(),
         started_at: Some(replica.started.into()),
         stale: replica.live.is_stale() || head.is_err(),
+        last_change: None,
     })
 }

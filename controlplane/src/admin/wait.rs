@@ -66,6 +66,7 @@ fn message(agents: &Agents, revision: Revision, progress: Progress) -> admin::Wa
         pending_count: count(pending.len()),
         rejected_count: count(rejected.len()),
         offline_count: count(offline.len()),
+        ..admin::WaitAppliedResponse::default()
     }
 }
 

@@ -77,7 +77,7 @@ impl Watches {
             drain: self.drain.clone(),
             _place: place,
         };
-        let begin = WatchResponse { revision: after.0, changes: Vec::new() };
+        let begin = WatchResponse { revision: after.0, ..WatchResponse::default() };
         let changes = futures::stream::unfold(Some(watcher), next);
         Ok(futures::stream::once(async { Ok(begin) }).chain(changes).boxed())
     }
@@ -146,12 +146,12 @@ impl Watcher {
         let changes = changes::of(&*self.store, change, self.network.as_ref()).await?;
         self.seen = change.revision;
         let revision = self.seen.0;
-        Ok((!changes.is_empty()).then_some(WatchResponse { revision, changes }))
+        Ok((!changes.is_empty()).then_some(WatchResponse { revision, changes, committed_at: None }))
     }
 
     async fn sign_of_life(&mut self) -> Result<WatchResponse, Status> {
         self.still_permitted().await?;
-        Ok(WatchResponse { revision: self.seen.0, changes: Vec::new() })
+        Ok(WatchResponse { revision: self.seen.0, ..WatchResponse::default() })
     }
 
     /// A call is checked when it begins, and this one may last for days.

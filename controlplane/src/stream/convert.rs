@@ -83,6 +83,7 @@ impl TryFrom<sync::SyncRequest> for Request {
             Message::Ack(ack) => Ack::try_from(ack).map(Self::Ack),
             Message::Report(report) => Report::try_from(report).map(Self::Report),
             Message::Resync(resync) => Ok(Self::Resync(Revision(resync.revision))),
+            Message::Inspected(_) => Err("unasked").field("inspected"),
         }
     }
 }

@@ -42,6 +42,22 @@ pub struct GetStatusResponse {
     /// The store can't be seen: what this says may be old.
     #[prost(bool, tag = "14")]
     pub stale: bool,
+    /// How far the last revision that concerns anybody has come.
+    #[prost(message, optional, tag = "15")]
+    pub last_change: ::core::option::Option<ChangeProgress>,
+}
+/// How far one revision has come.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChangeProgress {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(uint32, tag = "2")]
+    pub concerned: u32,
+    #[prost(uint32, tag = "3")]
+    pub applied: u32,
+    /// Connected nodes that haven't applied it, furthest behind first, at most 5.
+    #[prost(message, repeated, tag = "4")]
+    pub slowest: ::prost::alloc::vec::Vec<NodeProgress>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Network {
@@ -288,6 +304,281 @@ pub struct DeleteNodeResponse {
     #[prost(uint64, tag = "1")]
     pub revision: u64,
 }
+/// Who sees whom in a network whose mode is closed. Sight is symmetric: WireGuard needs each of two
+/// peers in the other's set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Policy {
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Label selectors such as "site=fra,role in (db,web)", "name=gateway" for a node whose name its
+    /// token fixed, or "id=<node id>"; empty for every node.
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub to: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub created_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The revision of its last change.
+    #[prost(uint64, tag = "6")]
+    pub revision: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPolicyRequest {
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetPolicyResponse {
+    #[prost(message, optional, tag = "1")]
+    pub policy: ::core::option::Option<Policy>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListPoliciesRequest {
+    /// Empty: of every network.
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub page_size: u32,
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListPoliciesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub policies: ::prost::alloc::vec::Vec<Policy>,
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ApplyRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub request_id: ::prost::bytes::Bytes,
+    /// Violations name what they concern by its place: "resources\[3\].policy.from".
+    #[prost(message, repeated, tag = "2")]
+    pub resources: ::prost::alloc::vec::Vec<Resource>,
+    /// What must hold once the resources are applied; where one doesn't, nothing is changed.
+    #[prost(message, repeated, tag = "3")]
+    pub expectations: ::prost::alloc::vec::Vec<Expectation>,
+    /// Only say what would change.
+    #[prost(bool, tag = "4")]
+    pub dry_run: bool,
+}
+/// What a network, a policy or a node's labels should be.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Resource {
+    /// Where set, the resource's revision must be this one; 0: there must be none.
+    #[prost(uint64, optional, tag = "4")]
+    pub revision: ::core::option::Option<u64>,
+    /// There should be no such policy. Only policies can be deleted so.
+    #[prost(bool, tag = "5")]
+    pub delete: bool,
+    #[prost(oneof = "resource::Kind", tags = "1, 2, 3")]
+    pub kind: ::core::option::Option<resource::Kind>,
+}
+/// Nested message and enum types in `Resource`.
+pub mod resource {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Network(super::NetworkSpec),
+        #[prost(message, tag = "2")]
+        Policy(super::PolicySpec),
+        #[prost(message, tag = "3")]
+        Labels(super::LabelsSpec),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkSpec {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Unset: as it is; for a new network, as CreateNetwork chooses.
+    #[prost(string, optional, tag = "2")]
+    pub ipv4_range: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "3")]
+    pub ipv6_range: ::core::option::Option<::prost::alloc::string::String>,
+    /// Unspecified: as it is; mesh for a new network.
+    #[prost(enumeration = "Mode", tag = "4")]
+    pub mode: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PolicySpec {
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub to: ::prost::alloc::string::String,
+}
+/// All labels of a node.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LabelsSpec {
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<NodeRef>,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+}
+/// Whether two nodes of a network see each other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Expectation {
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    /// Names or ids.
+    #[prost(string, tag = "2")]
+    pub node: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub other: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub sees: bool,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ApplyResponse {
+    /// The revision at which the changes hold; with dry_run, the one that they were compared with.
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    /// One for each resource, in their order.
+    #[prost(message, repeated, tag = "2")]
+    pub applied: ::prost::alloc::vec::Vec<Applied>,
+    /// What the changes mean for sight, in each network that they concern.
+    #[prost(message, repeated, tag = "3")]
+    pub sight: ::prost::alloc::vec::Vec<SightChange>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Applied {
+    #[prost(enumeration = "applied::Action", tag = "1")]
+    pub action: i32,
+    /// "default", "default/web-to-db".
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// What it is now, and what it becomes: as Resource, for a difference to be shown. Absent where
+    /// there is no such thing.
+    #[prost(message, optional, tag = "3")]
+    pub before: ::core::option::Option<Resource>,
+    #[prost(message, optional, tag = "4")]
+    pub after: ::core::option::Option<Resource>,
+}
+/// Nested message and enum types in `Applied`.
+pub mod applied {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Action {
+        Unspecified = 0,
+        Unchanged = 1,
+        Created = 2,
+        Updated = 3,
+        Deleted = 4,
+    }
+    impl Action {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "ACTION_UNSPECIFIED",
+                Self::Unchanged => "ACTION_UNCHANGED",
+                Self::Created => "ACTION_CREATED",
+                Self::Updated => "ACTION_UPDATED",
+                Self::Deleted => "ACTION_DELETED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ACTION_UNSPECIFIED" => Some(Self::Unspecified),
+                "ACTION_UNCHANGED" => Some(Self::Unchanged),
+                "ACTION_CREATED" => Some(Self::Created),
+                "ACTION_UPDATED" => Some(Self::Updated),
+                "ACTION_DELETED" => Some(Self::Deleted),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SightChange {
+    #[prost(string, tag = "1")]
+    pub network: ::prost::alloc::string::String,
+    /// Pairs of nodes that begin to see each other, and that cease to.
+    #[prost(uint64, tag = "2")]
+    pub pairs_gained: u64,
+    #[prost(uint64, tag = "3")]
+    pub pairs_lost: u64,
+    /// How many nodes see more or fewer than before.
+    #[prost(uint32, tag = "4")]
+    pub nodes_changed: u32,
+    /// The first 100 of them, those that change most first.
+    #[prost(message, repeated, tag = "5")]
+    pub nodes: ::prost::alloc::vec::Vec<NodeSightChange>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NodeSightChange {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node_id: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub gained: u32,
+    #[prost(uint32, tag = "4")]
+    pub lost: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainRequest {
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<NodeRef>,
+    /// In the same network.
+    #[prost(message, optional, tag = "2")]
+    pub other: ::core::option::Option<NodeRef>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExplainResponse {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(enumeration = "Mode", tag = "2")]
+    pub mode: i32,
+    #[prost(bool, tag = "3")]
+    pub sees: bool,
+    /// The policies that let the two see each other.
+    #[prost(message, repeated, tag = "4")]
+    pub policies: ::prost::alloc::vec::Vec<Policy>,
+    #[prost(message, optional, tag = "5")]
+    pub node: ::core::option::Option<Node>,
+    #[prost(message, optional, tag = "6")]
+    pub other: ::core::option::Option<Node>,
+    /// What each agent last said of its tunnel to the other, where it has.
+    #[prost(message, optional, tag = "7")]
+    pub node_tunnel: ::core::option::Option<Tunnel>,
+    #[prost(message, optional, tag = "8")]
+    pub other_tunnel: ::core::option::Option<Tunnel>,
+}
+/// An agent's tunnel to one peer.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Tunnel {
+    /// The endpoint in use: as in Node.endpoints; empty where there is none.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub endpoint: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub last_handshake: ::core::option::Option<::prost_types::Timestamp>,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JoinToken {
     /// 8 bytes.
@@ -473,12 +764,15 @@ pub struct WatchResponse {
     pub revision: u64,
     #[prost(message, repeated, tag = "2")]
     pub changes: ::prost::alloc::vec::Vec<ResourceChange>,
+    /// When the store's commit returned, where this replica made it and that isn't long ago.
+    #[prost(message, optional, tag = "3")]
+    pub committed_at: ::core::option::Option<::prost_types::Timestamp>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ResourceChange {
     #[prost(enumeration = "resource_change::Kind", tag = "1")]
     pub kind: i32,
-    #[prost(oneof = "resource_change::Resource", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "resource_change::Resource", tags = "2, 3, 4, 5, 6")]
     pub resource: ::core::option::Option<resource_change::Resource>,
 }
 /// Nested message and enum types in `ResourceChange`.
@@ -532,6 +826,8 @@ pub mod resource_change {
         JoinToken(super::JoinToken),
         #[prost(message, tag = "5")]
         Operator(super::Operator),
+        #[prost(message, tag = "6")]
+        Policy(super::Policy),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -568,6 +864,12 @@ pub struct WaitAppliedResponse {
     /// Of those applied: from the commit in the store to each ack, in microseconds.
     #[prost(message, repeated, tag = "10")]
     pub applied_after: ::prost::alloc::vec::Vec<AppliedAfter>,
+    /// When the store's commit returned, where this replica made it and that isn't long ago.
+    #[prost(message, optional, tag = "11")]
+    pub committed_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// From then until the change could be read in the index and every waiting stream had been woken.
+    #[prost(message, optional, tag = "12")]
+    pub handed_after: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeProgress {
@@ -1005,6 +1307,105 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "DeleteNode"));
             self.inner.unary(req, path, codec).await
         }
+        pub async fn get_policy(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPolicyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/GetPolicy",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "GetPolicy"));
+            self.inner.unary(req, path, codec).await
+        }
+        pub async fn list_policies(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPoliciesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/ListPolicies",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "ListPolicies"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Makes networks, policies and labels what the request says, in one transaction: all or nothing.
+        /// What is so already is left alone. Whatever is wrong with the request is said at once, in the
+        /// status's google.rpc.BadRequest: INVALID_ARGUMENT for mistakes, ABORTED where a resource has
+        /// another revision than the one given, FAILED_PRECONDITION where an expectation doesn't hold or
+        /// the changes don't fit one transaction.
+        pub async fn apply(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ApplyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ApplyResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/Apply",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "Apply"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Why two nodes see each other, or don't.
+        pub async fn explain(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExplainRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExplainResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/Explain",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "Explain"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn create_join_token(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateJoinTokenRequest>,
@@ -1297,6 +1698,34 @@ pub mod admin_service_server {
             tonic::Response<super::DeleteNodeResponse>,
             tonic::Status,
         >;
+        async fn get_policy(
+            &self,
+            request: tonic::Request<super::GetPolicyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetPolicyResponse>,
+            tonic::Status,
+        >;
+        async fn list_policies(
+            &self,
+            request: tonic::Request<super::ListPoliciesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListPoliciesResponse>,
+            tonic::Status,
+        >;
+        /// Makes networks, policies and labels what the request says, in one transaction: all or nothing.
+        /// What is so already is left alone. Whatever is wrong with the request is said at once, in the
+        /// status's google.rpc.BadRequest: INVALID_ARGUMENT for mistakes, ABORTED where a resource has
+        /// another revision than the one given, FAILED_PRECONDITION where an expectation doesn't hold or
+        /// the changes don't fit one transaction.
+        async fn apply(
+            &self,
+            request: tonic::Request<super::ApplyRequest>,
+        ) -> std::result::Result<tonic::Response<super::ApplyResponse>, tonic::Status>;
+        /// Why two nodes see each other, or don't.
+        async fn explain(
+            &self,
+            request: tonic::Request<super::ExplainRequest>,
+        ) -> std::result::Result<tonic::Response<super::ExplainResponse>, tonic::Status>;
         async fn create_join_token(
             &self,
             request: tonic::Request<super::CreateJoinTokenRequest>,
@@ -1877,6 +2306,185 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/GetPolicy" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetPolicySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetPolicyRequest>
+                    for GetPolicySvc<T> {
+                        type Response = super::GetPolicyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetPolicyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_policy(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetPolicySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/ListPolicies" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListPoliciesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListPoliciesRequest>
+                    for ListPoliciesSvc<T> {
+                        type Response = super::ListPoliciesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListPoliciesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_policies(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListPoliciesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/Apply" => {
+                    #[allow(non_camel_case_types)]
+                    struct ApplySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ApplyRequest> for ApplySvc<T> {
+                        type Response = super::ApplyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ApplyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::apply(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ApplySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/Explain" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExplainSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ExplainRequest>
+                    for ExplainSvc<T> {
+                        type Response = super::ExplainResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExplainRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::explain(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExplainSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -48,6 +48,10 @@ pub struct NodeBody {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+    /// Its name, where its token fixed it: what selectors may match. A name that the machine chose
+    /// itself is never here.
+    #[prost(string, tag = "3")]
+    pub fixed_name: ::prost::alloc::string::String,
 }
 /// Body of v1/policy/<network>/<policy>. Never empty when encoded.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -2,7 +2,7 @@
 /// Agent to control plane.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncRequest {
-    #[prost(oneof = "sync_request::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "sync_request::Message", tags = "1, 2, 3, 4, 5")]
     pub message: ::core::option::Option<sync_request::Message>,
 }
 /// Nested message and enum types in `SyncRequest`.
@@ -17,12 +17,14 @@ pub mod sync_request {
         Report(super::Report),
         #[prost(message, tag = "4")]
         Resync(super::Resync),
+        #[prost(message, tag = "5")]
+        Inspected(super::Inspected),
     }
 }
 /// Control plane to agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SyncResponse {
-    #[prost(oneof = "sync_response::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "sync_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<sync_response::Message>,
 }
 /// Nested message and enum types in `SyncResponse`.
@@ -43,6 +45,8 @@ pub mod sync_response {
         Drain(super::Drain),
         #[prost(message, tag = "7")]
         Removed(super::Removed),
+        #[prost(message, tag = "8")]
+        Inspect(super::Inspect),
     }
 }
 /// What the agent has. The first message of a stream.
@@ -120,6 +124,19 @@ pub struct Resync {
     /// The revision at which they differed.
     #[prost(uint64, tag = "1")]
     pub revision: u64,
+}
+/// The answer to Inspect.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Inspected {
+    /// As asked.
+    #[prost(uint64, tag = "1")]
+    pub query: u64,
+    /// The endpoint in use: as in Report; empty where there is none, or no such peer.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub endpoint: ::prost::bytes::Bytes,
+    /// How long ago the last handshake was; unset where there was none.
+    #[prost(uint64, optional, tag = "3")]
+    pub handshake_millis_ago: ::core::option::Option<u64>,
 }
 /// The stream is accepted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -288,6 +305,16 @@ pub struct Drain {
 /// The node was deleted: take the link down, don't enrol again unasked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Removed {}
+/// An operator asks about the tunnel to one peer, which is in the agent's sight. Answered with
+/// Inspected.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Inspect {
+    #[prost(uint64, tag = "1")]
+    pub query: u64,
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub node_id: ::prost::bytes::Bytes,
+}
 /// A node as another node sees it. Encoded once by its writer; nobody re-encodes it, so that an
 /// agent of any version holds and hashes the same bytes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

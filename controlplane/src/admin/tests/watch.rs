@@ -58,6 +58,7 @@ fn line(change: &ResourceChange) -> String {
             format!("token of {} used {} revoked {}", token.network, token.uses, token.revoked)
         }
         Resource::Operator(operator) => format!("operator {}", operator.name),
+        Resource::Policy(policy) => format!("policy {}", policy.name),
     };
     format!("{kind} {what}")
 }
