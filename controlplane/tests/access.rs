@@ -75,6 +75,9 @@ fn expected() -> BTreeMap<String, &'static str> {
             "ListNetworks",
             "GetNode",
             "ListNodes",
+            "GetPolicy",
+            "ListPolicies",
+            "Explain",
             "ListJoinTokens",
             "ListOperators",
             "Watch",
@@ -89,6 +92,7 @@ fn expected() -> BTreeMap<String, &'static str> {
             "DeleteNetwork",
             "LabelNode",
             "DeleteNode",
+            "Apply",
             "CreateJoinToken",
             "RevokeJoinToken",
         ]

@@ -63,10 +63,11 @@ fn enrollment(method: &str) -> Option<Rule> {
 
 fn admin(method: &str) -> Option<Role> {
     match method {
-        "GetStatus" | "GetNetwork" | "ListNetworks" | "GetNode" | "ListNodes"
-        | "ListJoinTokens" | "ListOperators" | "Watch" | "WaitApplied" => Some(Role::Viewer),
+        "GetStatus" | "GetNetwork" | "ListNetworks" | "GetNode" | "ListNodes" | "GetPolicy"
+        | "ListPolicies" | "Explain" | "ListJoinTokens" | "ListOperators" | "Watch"
+        | "WaitApplied" => Some(Role::Viewer),
         "CreateNetwork" | "UpdateNetwork" | "DeleteNetwork" | "LabelNode" | "DeleteNode"
-        | "CreateJoinToken" | "RevokeJoinToken" => Some(Role::Operator),
+        | "Apply" | "CreateJoinToken" | "RevokeJoinToken" => Some(Role::Operator),
         "CreateOperator" | "RevokeOperator" => Some(Role::Admin),
         _ => None,
     }

@@ -1,5 +1,5 @@
-//! What a transaction of the store means to an operator: its writes become networks, nodes, join
-//! tokens and operators that changed.
+//! What a transaction of the store means to an operator: its writes become networks, nodes, policies,
+//! join tokens and operators that changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,13 +38,14 @@ pub(super) async fn of(
     Ok(changes)
 }
 
-/// A change of a network, a token or an operator: one key holds all of it. `None` for keys that
+/// A change of a network, a policy, a token or an operator: one key holds all of it. `None` for keys that
 /// operators don't see, rewrites that say what was said before, and what can't be read: a watch
 /// goes on without it.
 fn plain(operation: &Operation, revision: Revision) -> Option<ResourceChange> {
     let key = operation.key();
     match (kind_of(key)?, operation) {
         ("network", Operation::Put(..)) => network(&stored(operation, revision)?),
+        ("policy", Operation::Put(..)) => policy(&stored(operation, revision)?),
         ("token", Operation::Put(..)) => {
             let (id, token) = records::join_token(&stored(operation, revision)?).ok()?;
             Some(put(Resource::JoinToken(convert::join_token(id, &token))))
@@ -76,6 +77,19 @@ fn network(stored: &Stored) -> Option<ResourceChange> {
         None => {
             let name = name.to_string();
             deleted(Resource::Network(admin::Network { name, ..Default::default() }))
+        }
+    })
+}
+
+fn policy(stored: &Stored) -> Option<ResourceChange> {
+    let (network, name, history) = records::policy(stored).ok()?;
+    let present = history.present();
+    // A trim moves the key's revision on, not the body's.
+    (present.from == stored.modified).then(|| match &present.body {
+        Some(body) => put(Resource::Policy(convert::policy(&network, &name, body, present.from))),
+        None => {
+            let (network, name) = (network.to_string(), name.to_string());
+            deleted(Resource::Policy(admin::Policy { network, name, ..Default::default() }))
         }
     })
 }
@@ -124,7 +138,7 @@ fn node_message(network: &NetworkName, node: &Stored, peer: &Stored) -> Option<a
 /// The network and the id in a node's or a peer's key.
 fn node_of(key: &Key) -> Option<(NetworkName, NodeId)> {
     let part_of_node = matches!(kind_of(key), Some("node" | "peer"));
-    part_of_node.then(|| records::network_and_node(key).ok()).flatten()
+    part_of_node.then(|| records::network_and(key).ok()).flatten()
 }
 
 fn kind_of(key: &Key) -> Option<&str> {

@@ -10,11 +10,12 @@ use bytes::Bytes;
 use prost_types::Timestamp;
 use tonic::Status;
 use wattle_model::{
-    Labels, Mode, NetworkName, NodeId, OperatorId, PeerSpec, Revision, TokenId, address_to_bytes,
+    Labels, Mode, NetworkName, NodeId, OperatorId, PeerSpec, PolicyName, Revision, TokenId,
+    address_to_bytes,
 };
 use wattle_proto::{
     admin,
-    record::{NetworkBody, NodeBody, labels_map},
+    record::{NetworkBody, NodeBody, PolicyBody, labels_map},
     store as record,
 };
 use wattle_runtime::clock;
@@ -32,6 +33,23 @@ pub(super) fn network(
         ipv4_range: body.ipv4_range.clone(),
         ipv6_range: body.ipv6_range.clone(),
         mode: mode_message(body.mode).into(),
+        created_at: timestamp(body.created_at_millis),
+        revision: revision.0,
+    }
+}
+
+/// A policy and the revision at which it became so.
+pub(super) fn policy(
+    network: &NetworkName,
+    name: &PolicyName,
+    body: &PolicyBody,
+    revision: Revision,
+) -> admin::Policy {
+    admin::Policy {
+        network: network.to_string(),
+        name: name.to_string(),
+        from: body.policy.from.to_string(),
+        to: body.policy.to.to_string(),
         created_at: timestamp(body.created_at_millis),
         revision: revision.0,
     }

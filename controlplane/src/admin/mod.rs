@@ -14,6 +14,7 @@ mod networks;
 mod nodes;
 mod operators;
 mod page;
+mod policies;
 mod range;
 mod records;
 mod requests;

@@ -3,10 +3,10 @@
 
 use prost::Message;
 use tonic::Status;
-use wattle_model::{History, NetworkName, NodeId, OperatorId, TokenId};
+use wattle_model::{History, NetworkName, NodeId, OperatorId, PolicyName, TokenId};
 use wattle_proto::{
     InvalidField, admin, entry,
-    record::{self, NetworkBody, NodeBody},
+    record::{self, NetworkBody, NodeBody, PolicyBody},
     store::{JoinToken, Operator},
 };
 
@@ -27,9 +27,18 @@ pub(super) fn network(stored: &Stored) -> Result<(NetworkName, History<NetworkBo
 
 /// `v1/node/<network>/<node>`.
 pub(super) fn node(stored: &Stored) -> Result<(NetworkName, NodeId, History<NodeBody>), Status> {
-    let (network, node) = network_and_node(&stored.key)?;
+    let (network, node) = network_and(&stored.key)?;
     let history = record::decode_history(&stored.value, stored.modified);
     Ok((network, node, history.map_err(|error| unreadable(&stored.key, &error))?))
+}
+
+/// `v1/policy/<network>/<policy>`.
+pub(super) fn policy(
+    stored: &Stored,
+) -> Result<(NetworkName, PolicyName, History<PolicyBody>), Status> {
+    let (network, policy) = network_and(&stored.key)?;
+    let history = record::decode_history(&stored.value, stored.modified);
+    Ok((network, policy, history.map_err(|error| unreadable(&stored.key, &error))?))
 }
 
 /// A node out of its two records, without session and revision.
@@ -53,11 +62,11 @@ pub(super) fn operator(stored: &Stored) -> Result<(OperatorId, Operator), Status
 }
 
 /// The two parts of a key such as `v1/node/<network>/<node>`.
-pub(super) fn network_and_node(key: &Key) -> Result<(NetworkName, NodeId), Status> {
+pub(super) fn network_and<T: std::str::FromStr>(key: &Key) -> Result<(NetworkName, T), Status> {
     let mut parts = key.as_str().split('/').skip(2);
     let network = parts.next().and_then(|part| part.parse().ok());
-    let node = parts.next().and_then(|part| part.parse().ok());
-    network.zip(node).ok_or_else(|| strange(key))
+    let named = parts.next().and_then(|part| part.parse().ok());
+    network.zip(named).ok_or_else(|| strange(key))
 }
 
 /// Reads everything under a prefix, whole or until `look` refuses.

@@ -9,7 +9,7 @@ use wattle_runtime::clock;
 
 use super::{
     mutation::mutate,
-    networks, nodes, operators,
+    networks, nodes, operators, policies,
     session::Agents,
     status, tokens, wait,
     watch::{Responses, Watches},
@@ -129,16 +129,16 @@ impl AdminService for Admin {
 
     async fn get_policy(
         &self,
-        _: Request<admin::GetPolicyRequest>,
+        request: Request<admin::GetPolicyRequest>,
     ) -> Answer<admin::GetPolicyResponse> {
-        Err(Status::unimplemented("policies"))
+        policies::get(self.store(), request.get_ref()).await.map(Response::new)
     }
 
     async fn list_policies(
         &self,
-        _: Request<admin::ListPoliciesRequest>,
+        request: Request<admin::ListPoliciesRequest>,
     ) -> Answer<admin::ListPoliciesResponse> {
-        Err(Status::unimplemented("policies"))
+        policies::list(self.store(), request.get_ref()).await.map(Response::new)
     }
 
     async fn apply(&self, _: Request<admin::ApplyRequest>) -> Answer<admin::ApplyResponse> {

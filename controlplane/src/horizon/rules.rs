@@ -34,7 +34,7 @@ pub(super) fn rules() -> [(Key, Rule); 11] {
     [
         (keys::networks(), network),
         (keys::all_nodes(), history::<NodeBody>),
-        (keys::policies(), history::<PolicyBody>),
+        (keys::all_policies(), history::<PolicyBody>),
         (keys::all_names(), claim),
         (keys::all_addresses(), claim),
         (keys::wireguard_keys(), claim),

@@ -73,8 +73,13 @@ pub fn peer(network: &NetworkName, node: NodeId) -> Key {
 }
 
 /// All policies of all networks.
-pub fn policies() -> Key {
+pub fn all_policies() -> Key {
     Key::new("v1/policy/")
+}
+
+/// All policies of a network.
+pub fn policies(network: &NetworkName) -> Key {
+    Key::new(format!("v1/policy/{network}/"))
 }
 
 /// History of a `store.PolicyBody`.

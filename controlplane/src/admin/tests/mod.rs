@@ -6,6 +6,7 @@ mod lists;
 mod networks;
 mod nodes;
 mod operators;
+mod policies;
 mod races;
 mod refusals;
 mod requests;
