@@ -126,6 +126,7 @@ async fn what_the_horizon_passes_is_forgotten_and_nothing_before() {
     let body = |label: &str| NodeBody {
         created_at_millis: 1,
         labels: wattle_model::Labels::from_texts([label]).unwrap(),
+        fixed_name: None,
     };
     let key = |n: u8| keys::node(&default(), NodeId::new([n; 16]));
     for n in [1, 2] {

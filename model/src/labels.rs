@@ -19,6 +19,11 @@ pub enum InvalidLabel {
         /// What was given as its value.
         value: String,
     },
+    /// Selectors use the key for something else.
+    #[error(
+        "label {0}: reserved, because selectors mean a node's id by `id` and the name that its token fixed by `name`: choose another key"
+    )]
+    Reserved(String),
     /// No `=` between key and value.
     #[error("label {0:?}: expected key=value")]
     NoEquals(String),
@@ -30,6 +35,9 @@ pub enum InvalidLabel {
     TooMany(usize),
 }
 
+/// Keys that mean something else in selectors.
+const RESERVED: [&str; 2] = ["id", "name"];
+
 /// A checked set of labels, ordered by key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Labels(BTreeMap<Box<str>, Box<str>>);
@@ -38,8 +46,21 @@ impl Labels {
     /// How many labels one node may have.
     pub const MAX: usize = 32;
 
-    /// Checks pairs from anywhere.
+    /// Checks pairs that somebody wants set.
     pub fn from_pairs<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self, InvalidLabel>
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let labels = Self::from_stored(pairs)?;
+        match labels.0.keys().find(|key| RESERVED.contains(&key.as_ref())) {
+            Some(key) => Err(InvalidLabel::Reserved(key.to_string())),
+            None => Ok(labels),
+        }
+    }
+
+    /// Checks pairs that were set before, perhaps by a version that reserved no key.
+    pub fn from_stored<K, V>(pairs: impl IntoIterator<Item = (K, V)>) -> Result<Self, InvalidLabel>
     where
         K: AsRef<str>,
         V: AsRef<str>,
@@ -143,6 +164,11 @@ mod tests {
         assert_eq!(Labels::from_texts(["x=1", "x=2"]), Err(InvalidLabel::Twice("x".into())));
         assert_eq!(Labels::from_texts(["=1"]), Err(InvalidLabel::Key(String::new())));
         assert!(matches!(Labels::from_texts(["a=b c"]), Err(InvalidLabel::Value { .. })));
+        for key in ["id", "name"] {
+            let reserved = Err(InvalidLabel::Reserved(key.into()));
+            assert_eq!(Labels::from_pairs([(key, "x")]), reserved);
+            assert_eq!(Labels::from_stored([(key, "x")]).unwrap().get(key), Some("x"));
+        }
         let many = (0..33).map(|i| format!("k{i}=v"));
         assert_eq!(Labels::from_texts(many), Err(InvalidLabel::TooMany(33)));
     }

@@ -14,6 +14,7 @@ mod name;
 mod peer;
 mod policy;
 mod selector;
+mod traits;
 
 pub use address::{Endpoint, InvalidAddress, address_from_bytes, address_to_bytes};
 pub use digest::Digest;
@@ -28,3 +29,4 @@ pub use name::{InvalidName, NetworkName, NodeName, OperatorName, PolicyName};
 pub use peer::PeerSpec;
 pub use policy::{Mode, Policy};
 pub use selector::{InvalidSelector, Requirement, Selector};
+pub use traits::Traits;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
-use wattle_model::{History, Labels, Mode, Policy, Revision, Version};
+use wattle_model::{History, Labels, Mode, NodeName, Policy, Revision, Traits, Version};
 
 use crate::{Invalid, InvalidField, store};
 
@@ -125,6 +125,15 @@ pub struct NodeBody {
     pub created_at_millis: u64,
     /// Its labels.
     pub labels: Labels,
+    /// Its name, where its token fixed it.
+    pub fixed_name: Option<NodeName>,
+}
+
+impl NodeBody {
+    /// What selectors go by.
+    pub fn into_traits(self) -> Traits {
+        Traits { labels: self.labels, fixed_name: self.fixed_name }
+    }
 }
 
 impl Body for NodeBody {
@@ -132,7 +141,7 @@ impl Body for NodeBody {
         store::NodeBody {
             created_at_millis: self.created_at_millis,
             labels: labels_map(&self.labels),
-            ..store::NodeBody::default()
+            fixed_name: self.fixed_name.as_ref().map(NodeName::to_string).unwrap_or_default(),
         }
         .encode_to_vec()
         .into()
@@ -140,9 +149,11 @@ impl Body for NodeBody {
 
     fn decode(bytes: &[u8]) -> Result<Self, InvalidField> {
         let body = store::NodeBody::decode(bytes).field("node")?;
+        let fixed_name = Some(body.fixed_name).filter(|name| !name.is_empty());
         Ok(Self {
             created_at_millis: body.created_at_millis,
-            labels: Labels::from_pairs(&body.labels).field("node.labels")?,
+            labels: Labels::from_stored(&body.labels).field("node.labels")?,
+            fixed_name: fixed_name.map(|name| name.parse()).transpose().field("node.fixed_name")?,
         })
     }
 }
@@ -185,7 +196,8 @@ mod tests {
     use super::*;
 
     fn node(label: &str) -> NodeBody {
-        NodeBody { created_at_millis: 1, labels: Labels::from_texts([label]).unwrap() }
+        let labels = Labels::from_texts([label]).unwrap();
+        NodeBody { created_at_millis: 1, labels, fixed_name: Some("db-1".parse().unwrap()) }
     }
 
     #[test]

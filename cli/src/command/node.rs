@@ -42,7 +42,8 @@ pub(crate) struct List {
     /// Only nodes of this network
     #[arg(short, long)]
     network: Option<String>,
-    /// Only nodes with these labels: site=fra, role!=db, site in (fra,ams), gpu, !gpu
+    /// Only nodes with these labels: site=fra, role!=db, site in (fra,ams), gpu, !gpu; or id=ID,
+    /// or name=NAME where the node's token fixed its name
     #[arg(short = 'l', long, default_value = "", hide_default_value = true)]
     selector: String,
 }

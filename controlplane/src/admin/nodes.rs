@@ -56,7 +56,7 @@ pub(super) async fn list(
         .read(store, |stored| {
             let (_, id, history) = records::node(stored)?;
             let body = history.present().body.as_ref();
-            let meant = body.is_some_and(|body| selector.matches(id, &body.labels));
+            let meant = body.is_some_and(|body| selector.matches(id, &body.clone().into_traits()));
             Ok(meant.then(|| stored.clone()))
         })
         .await?;
@@ -109,11 +109,11 @@ fn changed(labels: &Labels, request: &admin::LabelNodeRequest) -> Result<Labels,
     }
     // Checked by themselves first, so that the field is named that holds the mistake.
     convert::labels("set", &request.set)?;
-    Labels::from_pairs(request.remove.iter().map(|key| (key, ""))).in_field("remove")?;
+    Labels::from_stored(request.remove.iter().map(|key| (key, ""))).in_field("remove")?;
     let mut pairs = labels_map(labels);
     pairs.retain(|key, _| !request.remove.contains(key));
     pairs.extend(request.set.clone());
-    convert::labels("set", &pairs)
+    Labels::from_stored(&pairs).in_field("set")
 }
 
 async fn load(agents: &Agents, node: Option<&admin::NodeRef>) -> Result<LoadedNode, Status> {

@@ -97,11 +97,11 @@ impl Group {
             }
         }
         self.members.iter().fold(transaction, |transaction, member| {
-            let token = self.tokens.get(&member.record.token);
-            let labels = token.map(|(candidate, _)| candidate.token.labels.clone());
+            let token = self.tokens.get(&member.record.token).map(|(first, _)| &first.token);
             let body = NodeBody {
                 created_at_millis: clock::unix_millis(member.record.enrolled_at),
-                labels: labels.unwrap_or_default(),
+                labels: token.map(|token| token.labels.clone()).unwrap_or_default(),
+                fixed_name: token.and_then(|token| token.name.clone()),
             };
             transaction.and(made(member, &body))
         })

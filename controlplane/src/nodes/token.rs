@@ -47,7 +47,7 @@ impl Token {
         let name = (!record.node_name.is_empty()).then(|| record.node_name.parse()).transpose();
         Ok((
             record.network.parse().field("token.network")?,
-            Labels::from_pairs(&record.labels).field("token.labels")?,
+            Labels::from_stored(&record.labels).field("token.labels")?,
             name.field("token.node_name")?,
         ))
     }

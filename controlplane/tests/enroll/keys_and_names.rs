@@ -1,17 +1,18 @@
 //! Who holds a key or a name, and who doesn't get it.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use prost::Message as _;
 use tonic::Code;
-use wattle_controlplane::store::keys;
-use wattle_model::NodeId;
+use wattle_controlplane::{nodes::Nodes, store::keys};
+use wattle_model::{Labels, NodeId};
 use wattle_proto::{
     enroll::{EnrollRequest, LeaveRequest},
     entry,
     record::{NodeBody, decode_history},
     store as record,
 };
+use wattle_runtime::shutdown::Shutdown;
 
 use crate::{Machine, World};
 
@@ -65,6 +66,35 @@ async fn names_are_the_tokens_the_wished_or_made() {
 
     let words = "name: a node named mine exists already in network default";
     world.refuses(wish(&free, "mine"), Code::AlreadyExists, words).await;
+    world.stop().await;
+}
+
+/// What selectors may call a node by.
+async fn fixed_name(world: &World, node: NodeId) -> Option<String> {
+    let network = "default".parse().unwrap();
+    let stored = world.store().get(&keys::node(&network, node)).await.unwrap().unwrap();
+    let life = decode_history::<NodeBody>(&stored.value, stored.modified).unwrap();
+    life.present().body.clone().unwrap().fixed_name.map(|name| name.to_string())
+}
+
+#[tokio::test]
+async fn only_a_name_from_the_token_is_kept_for_selectors_and_labels_leave_it() {
+    let world = World::start().await;
+    let fixed = world.token(|token| token.node_name = "fixed".into()).await;
+    let free = world.token(|_| {}).await;
+    let mut ids = Vec::new();
+    for token in [&fixed, &free] {
+        let request = EnrollRequest { name: "mine".into(), ..Machine::new().request(token) };
+        let answer = world.enroll(request).await.unwrap();
+        ids.push(NodeId::try_from(answer.node_id.as_ref()).unwrap());
+    }
+    let kept = Some("fixed".to_owned());
+    assert_eq!(fixed_name(&world, ids[0]).await, kept);
+    assert_eq!(fixed_name(&world, ids[1]).await, None);
+    let nodes = Nodes::new(Arc::clone(&world.replica.store), &Shutdown::new());
+    let loaded = nodes.load(ids[0]).await.unwrap().unwrap();
+    world.put(loaded.plan_label(Labels::from_texts(["role=db"]).unwrap())).await;
+    assert_eq!(fixed_name(&world, ids[0]).await, kept);
     world.stop().await;
 }
 

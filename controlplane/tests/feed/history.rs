@@ -54,7 +54,11 @@ impl Writer {
             6 => {
                 let node = self.pick();
                 let key = keys::node(&network(), node);
-                let body = NodeBody { created_at_millis: 1, labels: self.random_labels() };
+                let body = NodeBody {
+                    created_at_millis: 1,
+                    labels: self.random_labels(),
+                    fixed_name: None,
+                };
                 self.change(key, Some(body))
             }
             7 => {
@@ -86,7 +90,8 @@ impl Writer {
         let node = NodeId::new(id);
         self.live.push(node);
         self.all.push(node);
-        let body = NodeBody { created_at_millis: 1, labels: self.random_labels() };
+        let body =
+            NodeBody { created_at_millis: 1, labels: self.random_labels(), fixed_name: None };
         let entry = self.random_entry(node);
         let change = self.change(keys::node(&network(), node), Some(body));
         (node, change.put(keys::peer(&network(), node), entry))

@@ -1,7 +1,7 @@
 //! What feeds the view: one value per key of the store that it cares for.
 
 use bytes::Bytes;
-use wattle_model::{History, Labels, Mode, NetworkName, NodeId, Policy, PolicyName, Revision};
+use wattle_model::{History, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Traits};
 
 /// Everything that one transaction of the store changed, together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +36,8 @@ pub enum Change {
         network: NetworkName,
         /// Which node.
         node: NodeId,
-        /// Its life and labels, now and before.
-        history: History<Labels>,
+        /// Its life and traits, now and before.
+        history: History<Traits>,
     },
     /// A node's key was deleted, after the horizon: nobody is left who must be told of its death.
     NodeGone {

@@ -1,9 +1,9 @@
 //! Classes: which selectors of a network's policies a node matches. A class never leaves the
-//! process; it stands for the node's labels wherever sight is computed.
+//! process; it stands for the node's traits wherever sight is computed.
 
 use std::{collections::HashMap, sync::Arc};
 
-use wattle_model::{Labels, NodeId, Selector};
+use wattle_model::{NodeId, Selector, Traits};
 
 /// The slots of all selectors that a node matches, rising.
 pub(crate) type Class = Arc<[u32]>;
@@ -52,9 +52,9 @@ impl Selectors {
         true
     }
 
-    /// The class of a node with these labels.
-    pub(crate) fn class_of(&self, node: NodeId, labels: &Labels) -> Class {
-        (0..).zip(&self.slots).filter(|(_, s)| s.matches(node, labels)).map(|(i, _)| i).collect()
+    /// The class of a node with these traits.
+    pub(crate) fn class_of(&self, node: NodeId, traits: &Traits) -> Class {
+        (0..).zip(&self.slots).filter(|(_, s)| s.matches(node, traits)).map(|(i, _)| i).collect()
     }
 
     /// The class after only the slots in `changed` took or lost their selector.
@@ -63,10 +63,10 @@ impl Selectors {
         class: &Class,
         changed: &[u32],
         node: NodeId,
-        labels: &Labels,
+        traits: &Traits,
     ) -> Class {
         let kept = class.iter().copied().filter(|slot| !changed.contains(slot));
-        let new = changed.iter().copied().filter(|s| self.slots[*s as usize].matches(node, labels));
+        let new = changed.iter().copied().filter(|s| self.slots[*s as usize].matches(node, traits));
         let mut slots: Vec<u32> = kept.chain(new).collect();
         slots.sort_unstable();
         slots.dedup();
@@ -75,27 +75,29 @@ impl Selectors {
 }
 
 impl Slot {
-    fn matches(&self, node: NodeId, labels: &Labels) -> bool {
-        self.uses > 0 && self.selector.matches(node, labels)
+    fn matches(&self, node: NodeId, traits: &Traits) -> bool {
+        self.uses > 0 && self.selector.matches(node, traits)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use wattle_model::Labels;
+
     use super::*;
 
     #[test]
     fn a_freed_slot_serves_the_next_selector() {
         let node = NodeId::new([1; 16]);
-        let labels = Labels::from_texts(["a=1"]).unwrap();
+        let traits = Traits::from(Labels::from_texts(["a=1"]).unwrap());
         let mut selectors = Selectors::default();
         let (a, new) = selectors.acquire(&"a=1".parse().unwrap());
         assert!(new && !selectors.acquire(&"a=1".parse().unwrap()).1);
-        let class = selectors.class_of(node, &labels);
+        let class = selectors.class_of(node, &traits);
         assert_eq!(*class, [a]);
         assert!(!selectors.release(a) && selectors.release(a));
         let (b, new) = selectors.acquire(&"a=2".parse().unwrap());
         assert!(new && a == b);
-        assert!(selectors.reclass(&class, &[a, b], node, &labels).is_empty());
+        assert!(selectors.reclass(&class, &[a, b], node, &traits).is_empty());
     }
 }

@@ -47,7 +47,7 @@ mod tests {
         let policy = Policy { from: "role=hub".parse().unwrap(), to: "role".parse().unwrap() };
         let changes = (0..nodes).flat_map(|n| {
             let labels = Labels::from_texts([if n % 10 == 0 { "role=hub" } else { "role=leaf" }]);
-            let history = History::first(Revision(n + 2), labels.unwrap());
+            let history = History::first(Revision(n + 2), labels.unwrap().into());
             let node = Change::Node { network: network(), node: id(n), history };
             [(Revision(n + 2), node), (Revision(n + 2), entry(n, b"first"))]
         });

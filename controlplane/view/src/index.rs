@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use wattle_model::{Digest, Labels, Mode, NetworkName, NodeId, Revision};
+use wattle_model::{Digest, Mode, NetworkName, NodeId, Revision, Traits};
 
 use crate::{
     Change, Page, Position, PullKey, Transaction, cache::Path, network::Network, node::Node,
@@ -57,8 +57,8 @@ pub struct NetworkRef<'a> {
 pub struct NodeRef<'a> {
     /// Which node.
     pub id: NodeId,
-    /// Its labels.
-    pub labels: &'a Labels,
+    /// Its labels, and its name if its token fixed it.
+    pub traits: &'a Traits,
     /// Its entry's exact bytes.
     pub entry: Option<&'a Bytes>,
     /// The revision of its last change.
@@ -280,7 +280,7 @@ impl Default for Identity {
 
 impl<'a> NodeRef<'a> {
     fn new(id: NodeId, node: &'a Node) -> Option<Self> {
-        let (labels, entry) = (&node.present()?.labels, node.entry.as_ref());
-        Some(Self { id, labels, entry: entry.map(|e| &e.bytes), changed: node.changed() })
+        let (traits, entry) = (&node.present()?.traits, node.entry.as_ref());
+        Some(Self { id, traits, entry: entry.map(|e| &e.bytes), changed: node.changed() })
     }
 }

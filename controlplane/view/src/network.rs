@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use wattle_model::{
-    At, Digest, History, Labels, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Selector,
+    At, Digest, History, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Selector, Traits,
 };
 
 use crate::{
@@ -87,10 +87,10 @@ impl Network {
         self.forget_shared_work();
     }
 
-    pub(crate) fn set_node(&mut self, id: NodeId, history: History<Labels>) {
-        let history = history.map(|labels| {
-            let class = self.selectors.class_of(id, &labels);
-            Body { labels: Arc::new(labels), class }
+    pub(crate) fn set_node(&mut self, id: NodeId, history: History<Traits>) {
+        let history = history.map(|traits| {
+            let class = self.selectors.class_of(id, &traits);
+            Body { traits: Arc::new(traits), class }
         });
         self.change(id, |node| node.history = Some(history));
     }
@@ -198,9 +198,9 @@ impl Network {
     fn reclass(&mut self, changed: &[u32]) {
         for (id, node) in &mut self.nodes {
             let reclassed = node.history.take().map(|history| {
-                history.map(|Body { labels, class }| {
-                    let class = self.selectors.reclass(&class, changed, *id, &labels);
-                    Body { labels, class }
+                history.map(|Body { traits, class }| {
+                    let class = self.selectors.reclass(&class, changed, *id, &traits);
+                    Body { traits, class }
                 })
             });
             node.history = reclassed;

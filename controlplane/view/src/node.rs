@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wattle_model::{At, Digest, History, Labels, Revision};
+use wattle_model::{At, Digest, History, Revision, Traits};
 
 use crate::class::Class;
 
@@ -18,7 +18,7 @@ pub(crate) struct Node {
 /// What a node was while it lived.
 #[derive(Debug, Clone)]
 pub(crate) struct Body {
-    pub(crate) labels: Arc<Labels>,
+    pub(crate) traits: Arc<Traits>,
     pub(crate) class: Class,
 }
 

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use prost::Message as _;
 use wattle_controlplane::store::{Store, Stored, keys};
 use wattle_model::{
-    At, Digest, History, Labels, Mode, NodeId, PeerSpec, Policy, PublicKey, Revision,
+    At, Digest, History, Labels, Mode, NodeId, PeerSpec, Policy, PublicKey, Revision, Traits,
 };
 use wattle_proto::{
     entry,
@@ -31,7 +31,7 @@ pub(crate) struct Truth {
     /// Names, addresses and keys that somebody holds.
     held: BTreeMap<String, NodeId>,
     mode: Option<History<Mode>>,
-    nodes: BTreeMap<NodeId, History<Labels>>,
+    nodes: BTreeMap<NodeId, History<Traits>>,
     policies: Vec<History<Policy>>,
     entries: BTreeMap<NodeId, Bytes>,
 }
@@ -58,7 +58,7 @@ impl Truth {
             }
             ["v1", "node", "default", node] => {
                 let history = decode_history::<NodeBody>(value, modified).unwrap();
-                self.nodes.insert(node.parse().unwrap(), history.map(|body| body.labels));
+                self.nodes.insert(node.parse().unwrap(), history.map(NodeBody::into_traits));
             }
             ["v1", "policy", "default", _] => {
                 let history = decode_history::<PolicyBody>(value, modified).unwrap();
@@ -85,7 +85,7 @@ impl Truth {
 
     /// The labels of a node that lives.
     pub(crate) fn labels(&self, node: NodeId) -> Option<&Labels> {
-        self.nodes.get(&node)?.present().body.as_ref()
+        self.nodes.get(&node)?.present().body.as_ref().map(|traits| &traits.labels)
     }
 
     /// Something that is held by nobody who lives.
@@ -96,7 +96,7 @@ impl Truth {
 
     /// Whether a node saw another at a revision; `None` where the store has forgotten.
     fn sees(&self, a: NodeId, b: NodeId, at: Revision) -> Option<bool> {
-        let (of_a, of_b) = (self.labels_at(a, at)?, self.labels_at(b, at)?);
+        let (of_a, of_b) = (self.traits_at(a, at)?, self.traits_at(b, at)?);
         let (Some(of_a), Some(of_b)) = (of_a, of_b) else { return Some(false) };
         let mode = known(self.mode.as_ref().map_or(At::Known(None), |mode| mode.at(at)))?;
         match mode {
@@ -115,7 +115,7 @@ impl Truth {
         Some(false)
     }
 
-    fn labels_at(&self, node: NodeId, at: Revision) -> Option<Option<&Labels>> {
+    fn traits_at(&self, node: NodeId, at: Revision) -> Option<Option<&Traits>> {
         known(self.nodes.get(&node).map_or(At::Known(None), |node| node.at(at)))
     }
 

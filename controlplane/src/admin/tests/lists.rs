@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use futures::future::join_all;
 use tonic::Code;
 use wattle_proto::admin::{
-    DeleteNodeRequest, ListJoinTokensRequest, ListNetworksRequest, ListNodesRequest,
-    ListOperatorsRequest, NodeRef, Role, admin_service_server::AdminService as _,
+    CreateJoinTokenRequest, DeleteNodeRequest, ListJoinTokensRequest, ListNetworksRequest,
+    ListNodesRequest, ListOperatorsRequest, NodeRef, Role, admin_service_server::AdminService as _,
 };
 
 use super::world::{World, local, refused, said};
@@ -82,6 +82,17 @@ async fn selectors_and_networks_narrow_a_list() {
     assert_eq!(list("default", "").await, "a,b");
     assert_eq!(list("", &format!("id={}", node.node)).await, "a");
     assert_eq!(list("lab", "site").await, "");
+    // Its own choice of a name is nothing to go by.
+    assert_eq!(list("", "name=a").await, "");
+    let named = CreateJoinTokenRequest {
+        request_id: world.id(),
+        network: "lab".into(),
+        node_name: "d".into(),
+        ..Default::default()
+    };
+    let named = said(world.admin.create_join_token(local(named)).await).token.parse().unwrap();
+    world.enroll(&named, "mine").await;
+    assert_eq!(list("", "name in (a,b,d)").await, "d");
 }
 
 #[tokio::test]

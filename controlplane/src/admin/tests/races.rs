@@ -81,7 +81,7 @@ async fn a_change_that_loses_every_race_is_given_up_and_says_so() {
 /// A node that enrols while its network is deleted.
 fn enrolment(id: u8) -> Transaction {
     let network = "lab".parse().unwrap();
-    let body = NodeBody { created_at_millis: 1, labels: Default::default() };
+    let body = NodeBody { created_at_millis: 1, labels: Default::default(), fixed_name: None };
     Transaction::default()
         .create(keys::node(&network, NodeId::new([id; 16])), encode_first(&body))
         .put(keys::occupancy(&network), Bytes::new())

@@ -117,6 +117,7 @@ async fn nodes(still: &Still) {
     for (request, message) in [
         (LabelNodeRequest { set: BTreeMap::new(), ..good() }, "set: nothing to change"),
         (LabelNodeRequest { set: labels("-a", "1"), ..good() }, "set: label key \"-a\""),
+        (LabelNodeRequest { set: labels("name", "x"), ..good() }, "set: label name: reserved"),
         (LabelNodeRequest { set: labels("a", "b c"), ..good() }, "set: label a: value \"b c\""),
         (LabelNodeRequest { remove: vec!["b c".into()], ..good() }, "remove: label key \"b c\""),
         (LabelNodeRequest { remove: vec!["site".into()], ..good() }, "remove: label site is also"),
@@ -154,6 +155,11 @@ async fn tokens(still: &Still) {
             CreateJoinTokenRequest { labels: labels("", "x"), ..good() },
             Code::InvalidArgument,
             "labels: ",
+        ),
+        (
+            CreateJoinTokenRequest { labels: labels("id", "x"), ..good() },
+            Code::InvalidArgument,
+            "labels: label id: reserved",
         ),
         (
             CreateJoinTokenRequest { node_name: "A B".into(), ..good() },

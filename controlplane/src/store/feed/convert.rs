@@ -72,7 +72,7 @@ impl Place {
                 Change::Network { network, history }
             }
             Self::Node(network, node) => {
-                let history = history(value, revision, |body: NodeBody| body.labels)?;
+                let history = history(value, revision, NodeBody::into_traits)?;
                 Change::Node { network, node, history }
             }
             Self::Policy(network, policy) => {

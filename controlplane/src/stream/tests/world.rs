@@ -151,7 +151,7 @@ impl World {
         let number = self.enrolled.fetch_add(1, Ordering::Relaxed) + 1;
         let node =
             Node { id: NodeId::new([number; 16]), key: Arc::new(KeyPair::generate()), number };
-        let body = NodeBody { created_at_millis: 1, labels: Labels::default() };
+        let body = NodeBody { created_at_millis: 1, labels: Labels::default(), fixed_name: None };
         let transaction = Transaction::default()
             .create(keys::node(&network(), node.id), encode_first(&body))
             .create(keys::peer(&network(), node.id), entry_of(&node, 1))
@@ -226,7 +226,7 @@ fn crowd_node(n: u16) -> [Operation; 2] {
     let mut id = [0xee; 16];
     id[..2].copy_from_slice(&n.to_be_bytes());
     let id = NodeId::new(id);
-    let body = NodeBody { created_at_millis: 1, labels: Labels::default() };
+    let body = NodeBody { created_at_millis: 1, labels: Labels::default(), fixed_name: None };
     // The stream doesn't look inside.
     let entry = record::Claim { node_id: vec![7; 200].into(), released_at_millis: n.into() };
     [

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use wattle_model::{
-    History, Labels, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Selector,
+    History, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Selector, Traits,
 };
 use wattle_view::{Change, Index, Page, Position, Transaction};
 
@@ -197,7 +197,7 @@ fn a_batch_that_the_horizon_overtakes_takes_back_what_it_sent() {
     let ids = [NodeId::new([1; 16]), NodeId::new([2; 16])];
     let policy: PolicyName = "p".parse().unwrap();
     let all = Policy { from: Selector::default(), to: Selector::default() };
-    let at = |n| History::first(Revision(n), Labels::default());
+    let at = |n| History::first(Revision(n), Traits::default());
     let mut index = Index::default();
     let commit = |index: &mut Index, revision, changes| {
         index.apply(Transaction { revision: Revision(revision), changes });

@@ -1,7 +1,7 @@
 //! Whom a change concerns: never one agent too few, and none too many where it can be known.
 
 use bytes::Bytes;
-use wattle_model::{History, Labels, Mode, NetworkName, NodeId, Policy, Revision, Selector};
+use wattle_model::{History, Mode, NetworkName, NodeId, Policy, Revision, Selector, Traits};
 use wattle_view::{Change, Index};
 
 use crate::{
@@ -82,7 +82,7 @@ fn what_a_policy_has_forgotten_may_have_concerned_anybody() {
     }
     let first = Revision(1);
     let (mode, life) =
-        (History::first(first, Mode::Closed), History::first(first, Labels::default()));
+        (History::first(first, Mode::Closed), History::first(first, Traits::default()));
     let entry = Some(Bytes::from_static(b"entry"));
     let items = [
         Change::Network { network: network.clone(), history: mode },

@@ -111,7 +111,7 @@ fn a_digest_outlives_no_policy() {
         history: History::first(Revision(1), Mode::Closed),
     }];
     for (node, label) in nodes {
-        let history = History::first(Revision(1), Labels::from_texts([label]).unwrap());
+        let history = History::first(Revision(1), Labels::from_texts([label]).unwrap().into());
         let entry = Some(Bytes::copy_from_slice(node.as_bytes()));
         changes.push(Change::Node { network: network.clone(), node, history });
         changes.push(Change::Entry { network: network.clone(), node, entry });

@@ -10,7 +10,7 @@ use crate::{
     world::{Style, World, networks},
 };
 
-/// Agents with the same labels at their cursor and now share their key, unless a policy names one
+/// Agents with the same traits at their cursor and now share their key, unless a policy names one
 /// of them by id; and in a mesh all do.
 #[test]
 fn agents_of_a_class_have_equal_keys() {
@@ -21,7 +21,7 @@ fn agents_of_a_class_have_equal_keys() {
                 let (then, now) =
                     (world.truth.at(&network, from), world.truth.at(&network, world.head));
                 let by_id = |s: &crate::truth::State| {
-                    s.policies.values().any(|p| format!("{} {}", p.from, p.to).contains("id="))
+                    s.policies.values().any(|p| format!("{} {}", p.from, p.to).contains("id"))
                 };
                 if by_id(then) || by_id(now) {
                     continue;

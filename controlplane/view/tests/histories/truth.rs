@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use wattle_model::{Digest, Labels, Mode, NetworkName, NodeId, Policy, PolicyName, Revision};
+use wattle_model::{Digest, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Traits};
 use wattle_view::Page;
 
 /// What an agent holds.
@@ -14,7 +14,7 @@ pub(crate) type Held = BTreeMap<NodeId, Bytes>;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     pub(crate) mode: Option<Mode>,
-    pub(crate) nodes: BTreeMap<NodeId, Labels>,
+    pub(crate) nodes: BTreeMap<NodeId, Traits>,
     pub(crate) entries: BTreeMap<NodeId, (Bytes, Revision)>,
     pub(crate) policies: BTreeMap<PolicyName, Policy>,
 }

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use wattle_model::{History, Labels, Mode, NetworkName, NodeId, Policy, PolicyName, Revision};
+use wattle_model::{
+    History, Labels, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Traits,
+};
 use wattle_view::{Change, Index, Transaction};
 
 use crate::{
@@ -23,8 +25,26 @@ pub(crate) enum Style {
     Churning,
 }
 
-const SELECTORS: [&str; 7] = ["", "a=x", "a=y", "a!=z", "a in (x,y)", "b", "!b"];
+const SELECTORS: [&str; 16] = [
+    "",
+    "a=x",
+    "a=y",
+    "a!=z",
+    "a in (x,y)",
+    "a notin (x,y)",
+    "a",
+    "b",
+    "!b",
+    "!a,!b",
+    "a=x,b",
+    "a!=x,!b",
+    "name=db-1",
+    "name in (db-1,db-2)",
+    "name!=db-1",
+    "name notin (db-1,db-2),a",
+];
 const LABELS: [&[&str]; 6] = [&[], &["a=x"], &["a=y"], &["a=z"], &["a=x", "b=1"], &["b=1"]];
+const NAMES: [&str; 2] = ["db-1", "db-2"];
 const POLICIES: [&str; 3] = ["p", "q", "r"];
 
 /// One key of the store.
@@ -202,14 +222,21 @@ impl World {
         vec![(key, Change::Node { network, node, history }), peer]
     }
 
+    /// A node is made, or relabelled: what fixed its name did so for ever.
     fn labels(&mut self, network: NetworkName, node: NodeId) -> (Key, Change) {
         let labels = Labels::from_texts(*self.rng.pick(&LABELS)).unwrap();
         let key = Key::Node(network.clone(), node);
         let history = match self.keys.get(&key) {
             Some((_, Change::Node { history, .. })) => {
-                history.clone().changed(self.head, Some(labels))
+                let was = history.present().body.clone();
+                let fixed_name = was.and_then(|traits| traits.fixed_name);
+                history.clone().changed(self.head, Some(Traits { labels, fixed_name }))
             }
-            _ => History::first(self.head, labels),
+            _ => {
+                let named = self.rng.percent(40).then(|| *self.rng.pick(&NAMES));
+                let fixed_name = named.map(|name| name.parse().unwrap());
+                History::first(self.head, Traits { labels, fixed_name })
+            }
         };
         (key, Change::Node { network, node, history })
     }
@@ -255,8 +282,9 @@ impl World {
 
     fn policy_body(&mut self, network: &NetworkName) -> Policy {
         let live = self.live(network);
-        let mut side = || match self.rng.below(6) {
-            0 if !live.is_empty() => format!("id={}", self.rng.pick(&live)).parse().unwrap(),
+        let mut side = || match self.rng.below(12) {
+            0 | 1 if !live.is_empty() => format!("id={}", self.rng.pick(&live)).parse().unwrap(),
+            2 if !live.is_empty() => format!("id!={}", self.rng.pick(&live)).parse().unwrap(),
             _ => self.rng.pick(&SELECTORS).parse().unwrap(),
         };
         Policy { from: side(), to: side() }
