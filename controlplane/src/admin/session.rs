@@ -67,8 +67,8 @@ impl Agents {
     }
 
     fn age(&self, revision: Revision) -> Option<Duration> {
-        let published = self.replica.live.published_at(revision)?;
-        Some(Instant::now().saturating_duration_since(published))
+        let since = self.replica.live.passage(revision)?.since();
+        Some(Instant::now().saturating_duration_since(since))
     }
 }
 

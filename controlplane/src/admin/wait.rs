@@ -44,6 +44,7 @@ pub(super) async fn wait_applied(
 
 fn message(agents: &Agents, revision: Revision, progress: Progress) -> admin::WaitAppliedResponse {
     let Progress { applied, pending, rejected, offline, .. } = progress;
+    let passage = agents.replica.live.passage(revision);
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let named = |nodes: &[Lagging]| {
         nodes.iter().take(MAX_NAMED).map(|node| lagging(agents, node)).collect()
@@ -66,7 +67,8 @@ fn message(agents: &Agents, revision: Revision, progress: Progress) -> admin::Wa
         pending_count: count(pending.len()),
         rejected_count: count(rejected.len()),
         offline_count: count(offline.len()),
-        ..admin::WaitAppliedResponse::default()
+        committed_at: passage.and_then(|p| p.committed).map(|moment| moment.date.into()),
+        handed_after: passage.and_then(|p| p.handed_after()?.try_into().ok()),
     }
 }
 

@@ -145,8 +145,9 @@ impl Watcher {
     async fn tell(&mut self, change: &Change) -> Result<Option<WatchResponse>, Status> {
         let changes = changes::of(&*self.store, change, self.network.as_ref()).await?;
         self.seen = change.revision;
-        let revision = self.seen.0;
-        Ok((!changes.is_empty()).then_some(WatchResponse { revision, changes, committed_at: None }))
+        let committed = self.store.committed_at(self.seen).map(|moment| moment.date.into());
+        let response = WatchResponse { revision: self.seen.0, changes, committed_at: committed };
+        Ok((!response.changes.is_empty()).then_some(response))
     }
 
     async fn sign_of_life(&mut self) -> Result<WatchResponse, Status> {

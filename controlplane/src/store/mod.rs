@@ -6,6 +6,7 @@
 pub mod embedded;
 pub mod feed;
 pub mod keys;
+mod moments;
 
 use std::{fmt, sync::Arc};
 
@@ -13,6 +14,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use wattle_model::Revision;
+
+pub use self::moments::Moment;
 
 /// Operations in one transaction, at most.
 pub const MAX_OPERATIONS: usize = 128;
@@ -259,6 +262,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// What happens under `prefix` after the revision `after`. Ends with an error only.
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError>;
+
+    /// When the commit of a revision returned, where this process made it and that isn't long ago.
+    /// Known before any watch tells of the revision.
+    fn committed_at(&self, _: Revision) -> Option<Moment> {
+        None
+    }
 }
 
 /// Checks the limits that every backend has.

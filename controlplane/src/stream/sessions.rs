@@ -91,7 +91,8 @@ impl Sessions {
         if !indexed {
             return Progress::default();
         }
-        let wait = Arc::new(Wait::new(revision, self.0.live.published_at(revision)));
+        let since = self.0.live.passage(revision).map(|passage| passage.since());
+        let wait = Arc::new(Wait::new(revision, since));
         // Before the survey: an ack that comes between the two is seen by either.
         let waiting = self.0.waits.begin(Arc::clone(&wait));
         self.survey(&wait);
@@ -117,7 +118,7 @@ impl Sessions {
                 continue;
             };
             let state = record.lock();
-            let standing = match Standing::of(&state, wait.revision, wait.published) {
+            let standing = match Standing::of(&state, wait.revision, wait.since) {
                 Standing::Pending(_) | Standing::Offline(_) if !concerns => Standing::Applied(None),
                 standing => standing,
             };

@@ -63,7 +63,7 @@ pub(super) enum Standing {
 
 impl Standing {
     /// Where a node stands towards a revision that concerns it.
-    pub(super) fn of(state: &State, revision: Revision, published: Option<Instant>) -> Self {
+    pub(super) fn of(state: &State, revision: Revision, since: Option<Instant>) -> Self {
         let applied = state.info.applied;
         if applied < revision {
             let online = state.stream.is_some();
@@ -76,7 +76,7 @@ impl Standing {
             return Self::Rejected(applied, reason);
         }
         let acked = state.acked_at(revision);
-        Self::Applied(acked.zip(published).map(|(acked, published)| acked - published))
+        Self::Applied(acked.zip(since).map(|(acked, since)| acked - since))
     }
 
     const fn settled(&self) -> bool {
@@ -88,7 +88,7 @@ impl Standing {
 pub(super) struct Wait {
     pub(super) revision: Revision,
     /// When the revision was committed, where known.
-    pub(super) published: Option<Instant>,
+    pub(super) since: Option<Instant>,
     nodes: Mutex<Nodes>,
     done: Notify,
 }
@@ -100,8 +100,8 @@ struct Nodes {
 }
 
 impl Wait {
-    pub(super) fn new(revision: Revision, published: Option<Instant>) -> Self {
-        Self { revision, published, nodes: Mutex::default(), done: Notify::new() }
+    pub(super) fn new(revision: Revision, since: Option<Instant>) -> Self {
+        Self { revision, since, nodes: Mutex::default(), done: Notify::new() }
     }
 
     /// Adds a node to the set.
@@ -180,7 +180,7 @@ impl Waits {
     /// A node acked, came or went.
     pub(super) fn moved(&self, node: NodeId, state: &State) {
         for wait in self.0.lock().iter() {
-            wait.moved(node, Standing::of(state, wait.revision, wait.published));
+            wait.moved(node, Standing::of(state, wait.revision, wait.since));
         }
     }
 }

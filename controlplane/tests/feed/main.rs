@@ -155,7 +155,8 @@ async fn a_cut_watch_is_taken_up_where_it_ended() {
         line.mend();
         reaches(&live, head).await;
         assert_eq!(live.read().life(&network(), node), Life::Live);
-        assert!(live.published_at(head).is_some());
+        let passage = live.passage(head).unwrap();
+        assert!(passage.since() <= passage.indexed && passage.handed >= Some(passage.indexed));
     }
     assert_eq!(line.lists(), 1, "nothing was listed again");
 }

@@ -118,6 +118,8 @@ async fn a_wait_names_who_is_offline() {
     let progress = said(world.admin.wait_applied(local(request)).await);
     assert_eq!((progress.applied, progress.pending_count), (0, 0));
     assert_eq!(progress.offline_count as usize, progress.offline.len());
+    let handed = Duration::try_from(progress.handed_after.unwrap()).unwrap();
+    assert!(progress.committed_at.is_some() && handed < Duration::from_secs(5));
     let mut offline: Vec<_> = progress.offline.iter().map(|node| node.name.as_str()).collect();
     offline.sort_unstable();
     assert_eq!(offline, ["web-1", "web-2"], "the one that saw it come, and itself");

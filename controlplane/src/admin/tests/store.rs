@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use wattle_model::Revision;
 
 use crate::store::{
-    Key, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch, WatchError,
+    Key, Moment, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch, WatchError,
 };
 
 /// Before a commit, commits the first of what others want.
@@ -61,5 +61,9 @@ impl Store for Racing {
 
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError> {
         self.inner.watch(prefix, after).await
+    }
+
+    fn committed_at(&self, revision: Revision) -> Option<Moment> {
+        self.inner.committed_at(revision)
     }
 }

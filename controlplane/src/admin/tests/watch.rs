@@ -1,6 +1,6 @@
 //! Watching: whole revisions, resumable, of one network or all, and a clean end.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -107,6 +107,7 @@ const HISTORY: [&[&str]; 7] = [
 async fn changes_come_as_they_happen_all_of_a_revision_together() {
     let world = World::new().await;
     let mut responses = watch(&world, None, "").await;
+    let begin = SystemTime::now();
     let (mut last, mut expected) = (0, HISTORY.iter());
     history(&world, async || {
         let response = next(&mut responses).await;
@@ -117,6 +118,8 @@ async fn changes_come_as_they_happen_all_of_a_revision_together() {
         assert_eq!(told, expected, "at {}", response.revision);
         assert!(response.revision > last);
         last = response.revision;
+        let committed = SystemTime::try_from(response.committed_at.unwrap()).unwrap();
+        assert!((begin..SystemTime::now()).contains(&committed));
     })
     .await;
     assert_eq!(last, world.head().await.0);

@@ -15,10 +15,15 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use wattle_model::Revision;
 
-use self::{file::StoreFile, reads::Reads, streams::Watcher, writer::Writer};
+use self::{
+    file::StoreFile,
+    reads::Reads,
+    streams::Watcher,
+    writer::{Publisher, Writer},
+};
 use super::{
-    Key, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch, WatchError,
-    check_limits,
+    Key, Moment, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch,
+    WatchError, check_limits, moments::Moments,
 };
 
 /// How far back a watch can begin.
@@ -30,6 +35,7 @@ pub struct Embedded {
     writer: Arc<Writer>,
     reads: Reads,
     head: watch::Receiver<Revision>,
+    moments: Moments,
 }
 
 impl Embedded {
@@ -43,8 +49,10 @@ impl Embedded {
         let file = Arc::new(StoreFile::open(path)?);
         let head = reader::head(&file.read()?).map_err(|error| file.explain(error))?;
         let (sender, head) = watch::channel(head);
-        let writer = Arc::new(Writer::start(file.clone(), sender, revisions)?);
-        Ok(Self { writer, reads: Reads::of(file), head })
+        let moments = Moments::default();
+        let publisher = Publisher { head: sender, moments: moments.clone() };
+        let writer = Arc::new(Writer::start(file.clone(), publisher, revisions)?);
+        Ok(Self { writer, reads: Reads::of(file), head, moments })
     }
 }
 
@@ -82,5 +90,9 @@ impl Store for Embedded {
 
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError> {
         Watcher::start(&self.reads, self.head.clone(), prefix.clone(), after).await
+    }
+
+    fn committed_at(&self, revision: Revision) -> Option<Moment> {
+        self.moments.of(revision)
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use wattle_model::Revision;
 
 use super::file::{COMPACTED, DATA, HEAD, LOG, META, StoreFile, Written};
-use crate::store::{Compare, Operation, Outcome, StoreError, Transaction};
+use crate::store::{Compare, Operation, Outcome, StoreError, Transaction, moments::Moments};
 
 /// Transactions that wait for the thread. Where it is full, committers wait for a place.
 const QUEUE: usize = 512;
@@ -29,6 +29,20 @@ struct Request {
     answer: oneshot::Sender<Result<Outcome, StoreError>>,
 }
 
+/// Tells the head, and notes when it was committed.
+pub(super) struct Publisher {
+    pub(super) head: watch::Sender<Revision>,
+    pub(super) moments: Moments,
+}
+
+impl Publisher {
+    /// Noted before it is told: whoever hears of a revision can ask when it was committed.
+    fn publish(&self, revision: Revision) {
+        self.moments.committed(*self.head.borrow(), revision);
+        self.head.send_if_modified(|head| std::mem::replace(head, revision) != revision);
+    }
+}
+
 /// Hands transactions to the thread; the thread ends with it.
 pub(super) struct Writer {
     requests: Option<mpsc::Sender<Request>>,
@@ -36,16 +50,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It sends the head to `head` after each group, once it is on disk.
+    /// Starts the thread. It tells `publisher` the head after each group, once it is on disk.
     pub(super) fn start(
         file: Arc<StoreFile>,
-        head: watch::Sender<Revision>,
+        publisher: Publisher,
         log_revisions: u64,
     ) -> Result<Self, StoreError> {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let thread = thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(&file, receiver, &head, log_revisions))
+            .spawn(move || run(&file, receiver, &publisher, log_revisions))
             .map_err(|error| StoreError::Unavailable(format!("no thread for writes: {error}")))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -73,7 +87,7 @@ impl Drop for Writer {
 fn run(
     file: &StoreFile,
     mut requests: mpsc::Receiver<Request>,
-    head: &watch::Sender<Revision>,
+    publisher: &Publisher,
     log_revisions: u64,
 ) {
     let mut refused: Option<(Instant, StoreError)> = None;
@@ -89,7 +103,7 @@ fn run(
         };
         match written {
             Ok((outcomes, revision)) => {
-                head.send_if_modified(|head| std::mem::replace(head, revision) != revision);
+                publisher.publish(revision);
                 for (answer, outcome) in answers.into_iter().zip(outcomes) {
                     // Nobody waits for it any more: it happened all the same.
                     let _ = answer.send(Ok(outcome));

@@ -1,11 +1,8 @@
 //! The view as the replica's services read it: one index, and a signal for every new head.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -13,8 +10,8 @@ use tokio::{sync::watch, time::Instant};
 use wattle_model::Revision;
 use wattle_view::Index;
 
-/// How many revisions it is remembered for when they were published.
-const PUBLISHED: usize = 4096;
+use super::passage::{Passage, Passages};
+use crate::store::Moment;
 
 /// A read handle on the index. Clones share it; only the feed writes.
 #[derive(Clone)]
@@ -25,7 +22,7 @@ struct Shared {
     head: watch::Sender<Revision>,
     ready: watch::Sender<bool>,
     stale: AtomicBool,
-    published: Mutex<VecDeque<(Revision, Instant)>>,
+    passages: Mutex<Passages>,
 }
 
 impl Live {
@@ -36,7 +33,7 @@ impl Live {
             head: watch::Sender::new(Revision::ZERO),
             ready: watch::Sender::new(false),
             stale: AtomicBool::new(false),
-            published: Mutex::new(VecDeque::new()),
+            passages: Mutex::default(),
         }))
     }
 
@@ -67,34 +64,32 @@ impl Live {
         self.0.stale.load(Ordering::Relaxed)
     }
 
-    /// When the index got a revision, where that isn't long ago.
-    pub fn published_at(&self, revision: Revision) -> Option<Instant> {
-        let published = self.0.published.lock();
-        let place = published.binary_search_by_key(&revision, |(revision, _)| *revision).ok()?;
-        published.get(place).map(|(_, at)| *at)
+    /// How fast a revision came here, where that isn't long ago.
+    pub fn passage(&self, revision: Revision) -> Option<Passage> {
+        self.0.passages.lock().of(revision)
     }
 
     /// Changes the index and tells the new head. `revisions` are those that come with the change,
-    /// rising; a list brings one, and whatever was published before means nothing after it.
-    pub(super) fn publish(&self, revisions: &[Revision], change: impl FnOnce(&mut Index)) {
+    /// rising, each with its commit where that was here; a list brings one.
+    pub(super) fn publish(
+        &self,
+        revisions: &[(Revision, Option<Moment>)],
+        change: impl FnOnce(&mut Index),
+    ) {
         let head = {
             let mut index = self.0.index.write();
             change(&mut index);
             index.head()
         };
-        let now = Instant::now();
-        let mut published = self.0.published.lock();
-        for revision in revisions {
-            if published.back().is_some_and(|(last, _)| last >= revision) {
-                published.clear();
-            }
-            if published.len() == PUBLISHED {
-                published.pop_front();
-            }
-            published.push_back((*revision, now));
+        let indexed = Instant::now();
+        let mut passages = self.0.passages.lock();
+        for (revision, committed) in revisions {
+            let passage = Passage { committed: *committed, indexed, handed: None };
+            passages.indexed(*revision, passage);
         }
-        drop(published);
+        drop(passages);
         self.0.head.send_if_modified(|last| std::mem::replace(last, head) != head);
+        self.0.passages.lock().handed(revisions.len(), Instant::now());
     }
 
     pub(super) fn set_ready(&self) {

@@ -6,6 +6,7 @@
 
 mod convert;
 mod live;
+mod passage;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use wattle_model::Revision;
 use wattle_runtime::backoff::Backoff;
 use wattle_view::{Change, Index, Transaction};
 
-pub use self::live::Live;
+pub use self::{live::Live, passage::Passage};
 use super::{Change as Stored, Operation, Store, StoreError, Watch, WatchError, keys};
 
 /// Transactions applied under one lock, at most.
@@ -87,7 +88,7 @@ impl Feed {
         }
         let records = items.len();
         let index = Index::from_list(revision, items);
-        self.live.publish(&[revision], |live| *live = index);
+        self.live.publish(&[(revision, None)], |live| *live = index);
         self.goal = self.store.head().await?;
         tracing::info!(%revision, records, "view listed");
         Ok(())
@@ -129,7 +130,8 @@ impl Feed {
                 Err(error) => lost = Err(error),
             }
         }
-        let revisions: Vec<_> = transactions.iter().map(|t| t.revision).collect();
+        let committed = |revision| (revision, self.store.committed_at(revision));
+        let revisions: Vec<_> = transactions.iter().map(|t| committed(t.revision)).collect();
         self.live.publish(&revisions, |index| {
             for transaction in transactions {
                 index.apply(transaction);
