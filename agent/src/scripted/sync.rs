@@ -76,7 +76,8 @@ impl Stream {
         self.say(Message::Frame(frame(entries, removed, None))).await;
     }
 
-    /// A frame that ends a batch. `all` is what the agent should hold after it.
+    /// A frame that ends a batch for which somebody waits. `all` is what the agent should hold
+    /// after it.
     pub(crate) async fn commit(
         &self,
         revision: u64,
@@ -85,7 +86,15 @@ impl Stream {
         all: &[Bytes],
     ) {
         let digest = digest_bytes(all);
-        let commit = Commit { revision, digest, full_set, ack_wanted: false };
+        let commit = Commit { revision, digest, full_set, ack_wanted: true };
+        self.say(Message::Frame(frame(entries, removed, Some(commit)))).await;
+    }
+
+    /// A batch of one entry for which nobody waits.
+    pub(crate) async fn unasked(&self, revision: u64, entry: Bytes, all: &[Bytes]) {
+        let digest = digest_bytes(all);
+        let commit = Commit { revision, digest, full_set: false, ack_wanted: false };
+        let (entries, removed) = (vec![entry], &[]);
         self.say(Message::Frame(frame(entries, removed, Some(commit)))).await;
     }
 

@@ -1,7 +1,5 @@
 //! Following an accepted stream: stage, commit, apply, ack.
 
-use std::time::Duration;
-
 use tokio::{join, select, time::Instant};
 use wattle_model::{Epoch, Revision};
 
@@ -37,7 +35,10 @@ impl Session {
         self.tell(link).await?;
         let message = select! {
             () = self.ended.cancelled() => return Err(End::Stopped),
-            message = link.next() => message?,
+            message = link.next() => match message? {
+                Some(message) => message,
+                None => return self.ack(link, Vec::new()).await,
+            },
             Ok(()) = self.mesh_status.changed() => return Ok(()),
             Ok(()) = self.parts.host.changed() => return Ok(()),
         };
@@ -73,7 +74,8 @@ impl Session {
         // Of a set that this stream's epoch doesn't know, nothing can be said.
         let same_epoch = self.parts.set.held().epoch() == Some(link.welcome.epoch);
         if same_epoch && mesh.verified != link.verified {
-            self.ack(link, Duration::ZERO, Vec::new()).await?;
+            link.verified = mesh.verified;
+            link.acks.verified();
         }
         Ok(())
     }
@@ -118,7 +120,10 @@ impl Session {
         for rejection in &rejected {
             tracing::warn!(?rejection, "an entry isn't applied");
         }
-        self.ack(link, applied.at - arrived, rejected).await?;
+        link.acks.applied(applied.at - arrived);
+        if commit.mark.ack_wanted || !rejected.is_empty() {
+            self.ack(link, rejected).await?;
+        }
         let full_set = commit.full_set;
         self.publish(|status| status.full_sets += u64::from(full_set));
         self.compare(link, commit.mark, full_set).await
@@ -170,7 +175,7 @@ impl Session {
             self.compare(link, mark, false).await?;
         }
         if mark.ack_wanted {
-            self.ack(link, Duration::ZERO, Vec::new()).await?;
+            self.ack(link, Vec::new()).await?;
         }
         Ok(())
     }
@@ -191,14 +196,10 @@ impl Session {
         Ok(())
     }
 
-    async fn ack(
-        &self,
-        link: &mut Link,
-        took: Duration,
-        rejected: Vec<convert::Rejection>,
-    ) -> Result<(), End> {
+    async fn ack(&self, link: &mut Link, rejected: Vec<convert::Rejection>) -> Result<(), End> {
         let verified = self.mesh_status.borrow().verified;
         link.verified = verified;
+        let took = link.acks.sent();
         link.send(convert::ack(self.parts.set.held(), took, rejected, verified)).await
     }
 }

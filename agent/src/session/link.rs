@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use tokio::{
+    select,
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, client::Grpc, transport::Channel};
@@ -15,6 +16,7 @@ use wattle_proto::sync::SyncRequest;
 use wattle_runtime::dial;
 
 use super::{
+    acks::Acks,
     codec::SyncCodec,
     convert::{self, Message, Retry, Welcome},
     stage::Stage,
@@ -40,8 +42,10 @@ pub(super) struct Link {
     pub(super) stage: Stage,
     /// The report last sent.
     pub(super) reported: Option<Report>,
-    /// The verified revision last sent.
+    /// The verified revision last sent, or owed.
     pub(super) verified: Revision,
+    /// What is to be acked.
+    pub(super) acks: Acks,
     /// The control plane has asked for it to be left, and there was nowhere to go.
     pub(super) draining: bool,
     heard: Instant,
@@ -90,6 +94,7 @@ impl Link {
             stage: Stage::default(),
             reported: None,
             verified: Revision::ZERO,
+            acks: Acks::default(),
             draining: false,
             heard: Instant::now(),
             outgoing,
@@ -97,14 +102,17 @@ impl Link {
         })
     }
 
-    /// The next message. Safe to drop and call again. Ends the stream when three heartbeats have
-    /// been missed.
-    pub(super) async fn next(&mut self) -> Result<Message, End> {
+    /// The next message; `None` where an ack is due before it comes. Safe to drop and call again.
+    /// Ends the stream when three heartbeats have been missed.
+    pub(super) async fn next(&mut self) -> Result<Option<Message>, End> {
         let deadline = self.heard + self.patience();
-        let next = tokio::time::timeout_at(deadline, next(&mut self.incoming)).await;
+        let next = select! {
+            next = timeout_at(deadline, next(&mut self.incoming)) => next,
+            () = self.acks.due() => return Ok(None),
+        };
         let message = next.map_err(|_| End::Lost("three heartbeats were missed".into()))??;
         self.heard = Instant::now();
-        Ok(message)
+        Ok(Some(message))
     }
 
     /// Time spent away from the stream isn't the control plane's silence.

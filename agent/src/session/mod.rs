@@ -2,6 +2,7 @@
 //! plan. It owns the committed set and decides when to connect where; it never touches the device
 //! and never asks the control plane for anything on a timer.
 
+mod acks;
 mod addresses;
 mod agreement;
 mod codec;

@@ -77,7 +77,8 @@ pub struct Hello {
     #[prost(string, tag = "8")]
     pub agent_version: ::prost::alloc::string::String,
 }
-/// The agent has applied everything up to a commit, or verified its data plane.
+/// The agent has applied everything up to a commit, or verified its data plane. Sent at once where an
+/// ack is wanted or something was rejected, else at most once a second.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Ack {
     /// The commit's revision.

@@ -107,6 +107,24 @@ async fn an_idle_agent_moves_on_with_heartbeats_and_stays_there() {
     agent.stop().await;
 }
 
+/// Nobody waits for them: they are acked together, and none is forgotten.
+#[tokio::test]
+async fn changes_that_nobody_waits_for_are_acked_together() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let mut stream = bench.filled(&[1]).await;
+    stream.ack_where(5, |ack| ack.verified_revision == 5).await;
+    let mut all = vec![peer(1)];
+    for n in 2..=41 {
+        all.push(peer(n));
+        stream.unasked(u64::from(n) + 5, peer(n), &all).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let acks = stream.until_ack(46).await.len();
+    assert!(acks <= 3, "{acks} acks of 40 changes in a second");
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_restart_without_a_control_plane_brings_the_mesh_back() {
     let mut bench = Bench::new().await;
