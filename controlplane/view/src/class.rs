@@ -52,6 +52,11 @@ impl Selectors {
         true
     }
 
+    /// What a slot in use stands for.
+    pub(crate) fn selector(&self, slot: u32) -> &Selector {
+        &self.slots[slot as usize].selector
+    }
+
     /// The class of a node with these traits.
     pub(crate) fn class_of(&self, node: NodeId, traits: &Traits) -> Class {
         (0..).zip(&self.slots).filter(|(_, s)| s.matches(node, traits)).map(|(i, _)| i).collect()

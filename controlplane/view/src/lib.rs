@@ -5,7 +5,8 @@
 //!
 //! The flow: a [`Transaction`] changes records (`network`, `node`); what a node matches makes its
 //! class (`class`), its class and the policies make its sight (`sight`), and a walk over the nodes
-//! in the order of their last change compares sight then with sight now (`walk`).
+//! in the order of their last change compares sight then with sight now (`walk`). What a change
+//! would mean is asked of a copy (`preview`).
 
 mod cache;
 mod change;
@@ -15,10 +16,12 @@ mod cost;
 mod index;
 mod network;
 mod node;
+mod preview;
 mod pull;
 mod sight;
 mod walk;
 
 pub use change::{Change, Transaction};
 pub use index::{Index, Life, NetworkRef, NodeRef};
+pub use preview::{Effect, NodeEffect, Proposal, Shape, Sights};
 pub use pull::{Commit, Page, Position, PullKey};

@@ -107,6 +107,15 @@ impl Network {
         self.change(id, |node| *node = Node::default());
     }
 
+    /// Its policies now.
+    pub(crate) fn present_policies(&self) -> impl Iterator<Item = (&PolicyName, Policy)> {
+        self.policies.iter().filter_map(|(name, history)| {
+            let sides = history.present().body?;
+            let side = |slot| self.selectors.selector(slot).clone();
+            Some((name, Policy { from: side(sides.from), to: side(sides.to) }))
+        })
+    }
+
     /// The sight at `revision` of a node that then was of class `node`.
     pub(crate) fn sight(&self, node: At<&Class>, revision: Revision) -> Arc<Sight> {
         let At::Known(Some(class)) = node else {
