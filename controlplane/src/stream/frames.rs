@@ -1,5 +1,6 @@
 //! Encoded pages, shared: agents that ask for the same page get the same bytes, made once however
-//! many ask at the same time.
+//! many ask at the same time. Agents with different sights ask for different pages, which mostly
+//! say the same; those share their bytes, too.
 
 use std::{
     num::NonZeroUsize,
@@ -12,8 +13,8 @@ use std::{
 use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::Mutex;
-use wattle_model::Revision;
-use wattle_view::{Commit, Index, Position, PullKey};
+use wattle_model::{NodeId, Revision};
+use wattle_view::{Commit, Index, Page, Position, PullKey};
 
 use super::encode;
 
@@ -23,6 +24,10 @@ pub(super) const MAX_FRAME: usize = 64 << 10;
 const MAX_PAGE: usize = MAX_FRAME - 256;
 /// Pages kept: at most 16 MiB. One that was dropped is made again.
 const MAX_PAGES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// Small messages kept, and how small they are: one change, a few at most. What is larger is rarely
+/// the same for two sights, and would cost more to compare.
+const MAX_SMALL: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+const SMALL: usize = 2 << 10;
 
 /// A page, ready to be sent.
 #[derive(Debug)]
@@ -39,15 +44,30 @@ pub(super) struct Encoded {
 
 type Cell = Arc<OnceLock<Arc<Encoded>>>;
 
+/// All that a message says.
+#[derive(PartialEq, Eq, Hash)]
+struct Said {
+    entries: Vec<Bytes>,
+    removed: Vec<NodeId>,
+    commit: Option<Commit>,
+    full_set: bool,
+    ack_wanted: bool,
+}
+
 /// The pages that agents need now.
 pub(super) struct Frames {
     pages: Mutex<LruCache<(PullKey, bool), Cell>>,
+    small: Mutex<LruCache<Said, Bytes>>,
     encodes: AtomicU64,
 }
 
 impl Frames {
     pub(super) fn new() -> Self {
-        Self { pages: Mutex::new(LruCache::sparse(MAX_PAGES)), encodes: AtomicU64::new(0) }
+        Self {
+            pages: Mutex::new(LruCache::sparse(MAX_PAGES)),
+            small: Mutex::new(LruCache::sparse(MAX_SMALL)),
+            encodes: AtomicU64::new(0),
+        }
     }
 
     /// The page that `key` stands for. `index` is the one that the key was made with, and is held:
@@ -60,21 +80,44 @@ impl Frames {
         Arc::clone(cell.get_or_init(|| Arc::new(self.encode(index, &key, ack_wanted))))
     }
 
-    /// Pages encoded that hold something.
+    /// Messages encoded that hold something.
     pub(super) fn encodes(&self) -> u64 {
         self.encodes.load(Ordering::Relaxed)
     }
 
     fn encode(&self, index: &Index, key: &PullKey, ack_wanted: bool) -> Encoded {
-        let page = index.pull(key, MAX_PAGE);
-        let empty = page.entries.is_empty() && page.removed.is_empty();
-        if !empty {
+        let Page { entries, removed, position, commit } = index.pull(key, MAX_PAGE);
+        let empty = entries.is_empty() && removed.is_empty();
+        let full_set = key.from() == Revision::ZERO;
+        let said = Said { entries, removed, commit, full_set, ack_wanted };
+        let message = match said.weight() {
+            0..=SMALL => {
+                let mut small = self.small.lock();
+                small.get_or_insert_with_key(said, |said| self.message(said)).clone()
+            }
+            _ => self.message(&said),
+        };
+        Encoded { message, empty, position, commit }
+    }
+
+    fn message(&self, said: &Said) -> Bytes {
+        if !said.is_empty() {
             self.encodes.fetch_add(1, Ordering::Relaxed);
         }
-        let full_set = key.from() == Revision::ZERO;
-        let commit =
-            page.commit.map(|c| encode::commit(c.revision, c.digest, full_set, ack_wanted));
-        let message = encode::frame(page.entries, &page.removed, commit);
-        Encoded { message, empty, position: page.position, commit: page.commit }
+        let commit = said
+            .commit
+            .map(|c| encode::commit(c.revision, c.digest, said.full_set, said.ack_wanted));
+        encode::frame(said.entries.clone(), &said.removed, commit)
+    }
+}
+
+impl Said {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.removed.is_empty()
+    }
+
+    fn weight(&self) -> usize {
+        let entries: usize = self.entries.iter().map(Bytes::len).sum();
+        entries + self.removed.len() * NodeId::LEN
     }
 }

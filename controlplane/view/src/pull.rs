@@ -79,7 +79,7 @@ pub struct Page {
 }
 
 /// The end of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Commit {
     /// The revision that the agent is at once it has applied the batch.
     pub revision: Revision,

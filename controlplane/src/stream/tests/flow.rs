@@ -41,6 +41,32 @@ async fn a_change_is_encoded_once_for_fifty_agents() {
     assert_eq!(world.sessions.online(), 50);
 }
 
+/// Ten groups, each a class of its own, and all see all: what they are told is the same.
+#[tokio::test]
+async fn a_change_is_encoded_once_for_ten_classes() {
+    let world = World::new().await;
+    let groups: Vec<_> = (0..10).map(|group| format!("group={group}")).collect();
+    let mut selectors: Vec<_> = groups.iter().map(String::as_str).collect();
+    selectors.push("");
+    world.close(&selectors).await;
+    let mut nodes = Vec::new();
+    for group in groups.iter().chain(&groups) {
+        nodes.push(world.enroll_labelled(&[group]).await);
+    }
+    let mut agents = Vec::new();
+    for node in &nodes {
+        agents.push(Agent::joined(&world, node, 1).await);
+    }
+    for change in 0..3 {
+        let before = world.service.encodes();
+        world.change(&nodes[7], 100 + change).await;
+        for agent in &mut agents {
+            assert_eq!(agent.batch_acked().await.entries, [nodes[7].id]);
+        }
+        assert_eq!(world.service.encodes() - before, 1);
+    }
+}
+
 #[tokio::test]
 async fn heartbeats_move_an_idle_agent_on() {
     let world = World::new().await;

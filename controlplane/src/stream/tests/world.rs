@@ -16,12 +16,12 @@ use tonic::body::Body;
 use tower::{Layer as _, ServiceExt as _, util::BoxCloneSyncService};
 use wattle_certs::{Identity, KeyPair, ReplicaCertificate, SpiffeId, server_config};
 use wattle_model::{
-    Endpoint, Labels, NetworkName, NodeId, PeerSpec, PublicKey, ReplicaId, Revision,
+    Endpoint, Labels, Mode, NetworkName, NodeId, PeerSpec, Policy, PublicKey, ReplicaId, Revision,
     address_to_bytes,
 };
 use wattle_proto::{
     entry,
-    record::{NetworkBody, NodeBody, decode_history, encode_changed, encode_first},
+    record::{NetworkBody, NodeBody, PolicyBody, decode_history, encode_changed, encode_first},
     store as record,
 };
 use wattle_runtime::shutdown::Shutdown;
@@ -148,10 +148,15 @@ impl World {
     }
 
     pub(super) async fn enroll(&self) -> Node {
+        self.enroll_labelled(&[]).await
+    }
+
+    pub(super) async fn enroll_labelled(&self, labels: &[&str]) -> Node {
         let number = self.enrolled.fetch_add(1, Ordering::Relaxed) + 1;
         let node =
             Node { id: NodeId::new([number; 16]), key: Arc::new(KeyPair::generate()), number };
-        let body = NodeBody { created_at_millis: 1, labels: Labels::default(), fixed_name: None };
+        let labels = Labels::from_texts(labels).unwrap();
+        let body = NodeBody { created_at_millis: 1, labels, fixed_name: None };
         let transaction = Transaction::default()
             .create(keys::node(&network(), node.id), encode_first(&body))
             .create(keys::peer(&network(), node.id), entry_of(&node, 1))
@@ -195,6 +200,23 @@ impl World {
         let body = NetworkBody { ipv4_range: range.to_owned(), ..body };
         let changed = encode_changed(history, Some(body));
         self.commit(Transaction::default().replace(&stored, changed)).await
+    }
+
+    /// Closes the network, and lets those that match each of these selectors see one another.
+    pub(super) async fn close(&self, selectors: &[&str]) -> Revision {
+        let key = keys::network(&network());
+        let stored = self.replica.store.get(&key).await.unwrap().unwrap();
+        let history = decode_history::<NetworkBody>(&stored.value, stored.modified).unwrap();
+        let body = history.present().body.clone().unwrap();
+        let closed = encode_changed(history, Some(NetworkBody { mode: Mode::Closed, ..body }));
+        let mut transaction = Transaction::default().replace(&stored, closed);
+        for (n, selector) in selectors.iter().enumerate() {
+            let policy = Policy { from: selector.parse().unwrap(), to: selector.parse().unwrap() };
+            let body = PolicyBody { created_at_millis: 1, policy };
+            let key = keys::policy(&network(), &format!("policy-{n}").parse().unwrap());
+            transaction = transaction.create(key, encode_first(&body));
+        }
+        self.commit(transaction).await
     }
 
     /// A transaction that concerns no agent.
