@@ -39,10 +39,14 @@ impl Gate {
     }
 
     fn take(&self) -> Option<Bytes> {
-        let mut passing = self.0.lock();
-        let message = passing.message.take()?;
-        passing.handed_over = Some(Instant::now());
+        let message = self.0.lock().message.take()?;
+        self.hand_over();
         Some(message)
+    }
+
+    /// HTTP/2 has a message to pass on.
+    pub(super) fn hand_over(&self) {
+        self.0.lock().handed_over = Some(Instant::now());
     }
 }
 
@@ -50,6 +54,11 @@ impl Gate {
 pub(super) struct Outlet(Arc<Gate>);
 
 impl Outlet {
+    /// Where its messages pass.
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.0)
+    }
+
     /// Sends a message with its gRPC prefix. Returns once HTTP/2 asks for more, so that whatever
     /// the loop does next is done for an agent that has room. Await it alone: nothing wakes it but
     /// the body being polled.

@@ -34,6 +34,8 @@ counts! {
     displaced, count_displaced;
     /// Full sets refused because the agent had just asked for one.
     resyncs_refused, count_resync_refused;
+    /// Full sets put off because too many others were being sent.
+    full_sets_put_off, count_full_set_put_off;
     /// Streams ended because the agent broke the protocol.
     protocol_errors, count_protocol_error;
 }

@@ -7,8 +7,10 @@
 //! admin API reads. Nothing here is queued per agent, and nothing here writes the store but what
 //! `reports` passes on.
 
+mod admission;
 mod agent_loop;
 mod body;
+mod budget;
 mod convert;
 mod counts;
 mod cursor;
@@ -36,6 +38,7 @@ use tokio::time::{Instant, sleep};
 use wattle_model::{NetworkName, NodeId};
 use wattle_runtime::shutdown::Shutdown;
 
+use self::{admission::Admission, frames::Frames, own_config::Configs, stalls::Stalls};
 pub use self::{
     convert::DataPlane,
     counts::Counts,
@@ -44,7 +47,6 @@ pub use self::{
     sessions::Sessions,
     wait::{AppliedAfter, Lagging, Progress},
 };
-use self::{frames::Frames, own_config::Configs, stalls::Stalls};
 use crate::{listener::Cut, nodes::Nodes, replica::Replica};
 
 /// How fast things go.
@@ -75,6 +77,7 @@ struct Shared {
     sessions: Sessions,
     configs: Configs,
     frames: Frames,
+    admission: Admission,
     stalls: Stalls,
     pace: Pace,
     shutdown: Shutdown,
@@ -99,19 +102,31 @@ pub fn start(
     pace: Pace,
 ) -> (SyncService, Sessions) {
     let sessions = Sessions::new(replica.live.clone());
-    let stalls = Stalls::default();
+    let (stalls, admission) = (Stalls::default(), Admission::new());
     let shared = Arc::new(Shared {
         configs: Configs::new(Arc::clone(&replica)),
         replica,
         nodes,
         sessions: sessions.clone(),
         frames: Frames::new(),
+        admission: admission.clone(),
         stalls: stalls.clone(),
         pace,
         shutdown: shutdown.clone(),
     });
     shutdown.spawn("streams", watch_over(sessions.clone(), stalls, shutdown.clone(), pace));
+    shutdown.spawn("full sets", pass_slow(admission, shutdown.clone()));
     (SyncService::new(shared), sessions)
+}
+
+async fn pass_slow(admission: Admission, shutdown: Shutdown) {
+    let sweep = async {
+        loop {
+            sleep(Duration::from_millis(500)).await;
+            admission.pass_slow();
+        }
+    };
+    shutdown.token().run_until_cancelled(sweep).await;
 }
 
 async fn watch_over(sessions: Sessions, stalls: Stalls, shutdown: Shutdown, pace: Pace) {

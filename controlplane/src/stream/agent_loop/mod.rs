@@ -20,7 +20,9 @@ use wattle_view::Commit;
 
 use super::{
     Call, Shared,
+    admission::Turn,
     body::Outlet,
+    budget::Budget,
     convert::Request,
     cursor::Cursor,
     encode,
@@ -69,6 +71,8 @@ struct AgentLoop {
     ledger: Ledger,
     config: OwnConfig,
     reports: Reports,
+    turn: Turn,
+    budget: Budget,
     /// What the agent sees at the cursor, once that is known.
     sight: Option<Commit>,
     heartbeat_at: Instant,
@@ -130,6 +134,8 @@ impl AgentLoop {
             ledger: Ledger::new(applied),
             config,
             reports: Reports::new(registration.write_at()),
+            turn: shared.admission.turn(outlet.gate()),
+            budget: Budget::new(),
             sight: None,
             // An agent that is owed nothing learns at once that it is up to date.
             heartbeat_at: Instant::now(),
@@ -168,8 +174,9 @@ impl AgentLoop {
         select! {
             biased;
             () = self.registration.orders().changed() => Event::Orders,
-            request = requests.message() => Event::Request(request),
+            request = requests.message(), if self.budget.allows() => Event::Request(request),
             () = self.reports.ended() => Event::Other,
+            () = self.turn.granted() => Event::Other,
             changed = self.head.changed() => match changed {
                 Ok(()) => Event::Other,
                 // The index is gone: the replica is ending, and orders to drain come, too.
@@ -184,7 +191,7 @@ impl AgentLoop {
         select! {
             biased;
             () = self.registration.orders().changed() => Some(Event::Orders),
-            request = requests.message() => Some(Event::Request(request)),
+            request = requests.message(), if self.budget.allows() => Some(Event::Request(request)),
             () = std::future::ready(()) => None,
         }
     }
@@ -192,7 +199,11 @@ impl AgentLoop {
     fn arm_timer(&mut self) {
         let report = self.reports.due();
         let cut = self.drain.as_ref().map(|drain| drain.cut_at);
-        let due = [report, cut].into_iter().flatten().fold(self.heartbeat_at, Instant::min);
+        let heard = (!self.budget.allows()).then(|| self.budget.next());
+        let due = [report, cut, heard, self.turn.until()]
+            .into_iter()
+            .flatten()
+            .fold(self.heartbeat_at, Instant::min);
         // A timer that goes off early costs less than one that is moved at every message.
         if due < self.timer.deadline() || self.timer.is_elapsed() {
             self.timer.as_mut().reset(due);
@@ -203,6 +214,7 @@ impl AgentLoop {
         match event {
             Event::Orders => self.obey(),
             Event::Request(request) => {
+                self.budget.spend();
                 let request = request.map_err(Farewell::malformed)?.ok_or(Farewell::Done)?;
                 let request = Request::try_from(request).map_err(Farewell::protocol);
                 let taken = request.and_then(|request| self.request(request));

@@ -36,9 +36,18 @@ impl AgentLoop {
 
     /// A part of a batch. An agent for which nothing changed gets none: its cursor moves on.
     fn next_page(&mut self) -> Result<Option<Bytes>, Farewell> {
+        let from = self.cursor.from();
+        if from == Revision::ZERO && !self.turn.may_go() {
+            return match self.turn.until() {
+                Some(until) if until <= Instant::now() => {
+                    self.shared.sessions.counts().count_full_set_put_off(1);
+                    Err(Farewell::retry(Reason::Busy))
+                }
+                _ => Ok(None),
+            };
+        }
         let shared = Arc::clone(&self.shared);
         let index = shared.replica.live.read();
-        let from = self.cursor.from();
         if from != Revision::ZERO && !index.resumable(from) {
             // The view was listed anew and has forgotten, or unlearned, where this agent stands.
             return Err(Farewell::retry(Reason::Behind));
@@ -59,6 +68,7 @@ impl AgentLoop {
             self.cursor.sent_page(page.position);
             return Ok(Some(page.message.clone()));
         };
+        self.turn.done();
         let silent = page.empty && !self.cursor.owes_commit();
         self.cursor.committed(commit.revision);
         self.sight = Some(commit);
