@@ -5,9 +5,11 @@
 //! descriptors run out, and hides how much a stream may buffer.
 
 mod connection;
+mod handshakes;
 mod idle;
+mod limits;
 mod local;
-mod sources;
+mod places;
 mod tls;
 
 use std::{convert::Infallible, time::Duration};

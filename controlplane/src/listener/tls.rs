@@ -1,5 +1,5 @@
 //! The TLS port. Handshakes run beside the accept loop, a bounded number of them for a bounded
-//! time; while all places are taken, newcomers wait in the kernel's queue.
+//! time; a bounded number of newcomers waits for a place, the others in the kernel's queue.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -12,13 +12,15 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use wattle_certs::{PeerCertificate, peer_identity};
 
-use super::{Connections, Handler, connection, sources::Sources};
+use super::{
+    Connections, Handler, connection,
+    limits::{Hold, Limits, NEWCOMERS},
+};
 use crate::access::PeerInfo;
 
-/// Handshakes at the same time.
-const HANDSHAKES: usize = 256;
-/// How long one may take.
+/// How long a handshake may take, and how long somebody waits for its turn.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
+const TURN_PATIENCE: Duration = Duration::from_secs(30);
 /// Wait after a failed accept: descriptors have run out, and trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What rustls may hold unsent for a connection.
@@ -52,16 +54,21 @@ impl TlsListener {
     }
 
     async fn accept_all(&self, connections: Connections, handler: Handler) {
-        let places = Arc::new(Semaphore::new(HANDSHAKES));
-        let sources = Sources::default();
+        let (waiting, limits) = (Arc::new(Semaphore::new(NEWCOMERS)), Arc::new(Limits::new()));
         loop {
-            let place = places.clone().acquire_owned().await;
+            let place = waiting.clone().acquire_owned().await;
             let place = place.expect("the semaphore is never closed");
             match self.tcp.accept().await {
                 Ok((tcp, address)) => {
-                    let (tls, sources) = (self.tls.clone(), sources.clone());
-                    let accepted = Accepted { tcp, address, tls, place, sources };
-                    connections.spawn(accepted.serve(connections.clone(), handler.clone()));
+                    let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                    let Some(hold) = limits.newcomer(address.ip()) else {
+                        tracing::debug!(%address, "too many of its source wait for a handshake");
+                        continue;
+                    };
+                    let newcomer = Newcomer { tcp, address, _waits: (place, hold) };
+                    let (limits, tls) = (limits.clone(), self.tls.clone());
+                    let (accepted, handler) = (connections.clone(), handler.clone());
+                    connections.spawn(serve(newcomer, limits, tls, accepted, handler));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
@@ -72,42 +79,53 @@ impl TlsListener {
     }
 }
 
-/// A connection that hasn't proved anything yet. It holds a place among the handshakes.
-struct Accepted {
+/// A connection that hasn't proved anything yet.
+struct Newcomer {
     tcp: TcpStream,
     address: SocketAddr,
-    tls: TlsAcceptor,
-    place: OwnedSemaphorePermit,
-    sources: Sources,
+    _waits: (OwnedSemaphorePermit, Hold),
 }
 
-impl Accepted {
-    async fn serve(self, connections: Connections, handler: Handler) {
-        let address = SocketAddr::new(self.address.ip().to_canonical(), self.address.port());
-        let draining = connections.draining.clone();
-        let handshake = timeout(HANDSHAKE_PATIENCE, handshake(self.tls, self.tcp));
-        let Some(shaken) = draining.run_until_cancelled(handshake).await else { return };
-        drop(self.place);
-        match shaken {
-            Ok(Ok((stream, certificate))) => {
-                let stranger = certificate.is_none();
-                let place = stranger.then(|| self.sources.enter(address.ip()));
-                if matches!(place, Some(None)) {
-                    return tracing::debug!(%address, "too many connections of its source");
-                }
-                let peer = PeerInfo::remote(address, certificate);
-                connection::serve(connections, stream, peer, handler).await;
-            }
-            Ok(Err(error)) => tracing::debug!(%address, %error, "handshake refused"),
-            Err(_) => tracing::debug!(%address, "no handshake in time"),
+async fn serve(
+    newcomer: Newcomer,
+    limits: Arc<Limits>,
+    tls: TlsAcceptor,
+    connections: Connections,
+    handler: Handler,
+) {
+    let (address, draining) = (newcomer.address, connections.draining.clone());
+    let shaken = draining.run_until_cancelled(shake(newcomer, &limits, tls)).await;
+    let Some(Some((stream, certificate))) = shaken else { return };
+    let Some(_hold) = limits.admit(address.ip(), certificate.as_deref()) else {
+        let who = certificate.map(|certificate| certificate.id.to_string());
+        return tracing::debug!(%address, who, "too many connections of one source or identity");
+    };
+    let peer = PeerInfo::remote(address, certificate);
+    connection::serve(connections, stream, peer, handler).await;
+}
+
+type Shaken = (TlsStream<TcpStream>, Option<Arc<PeerCertificate>>);
+
+/// Waits for its turn and shakes hands.
+async fn shake(newcomer: Newcomer, limits: &Limits, tls: TlsAcceptor) -> Option<Shaken> {
+    let Newcomer { tcp, address, _waits } = newcomer;
+    let turn = limits.handshakes.turn(address.ip());
+    let _turn = match timeout(TURN_PATIENCE, turn).await {
+        Ok(turn) => turn.ok()?,
+        Err(_) => {
+            tracing::debug!(%address, "no turn for a handshake in time");
+            return None;
         }
+    };
+    match timeout(HANDSHAKE_PATIENCE, handshake(tls, tcp)).await {
+        Ok(Ok(shaken)) => return Some(shaken),
+        Ok(Err(error)) => tracing::debug!(%address, %error, "handshake refused"),
+        Err(_) => tracing::debug!(%address, "no handshake in time"),
     }
+    None
 }
 
-async fn handshake(
-    tls: TlsAcceptor,
-    tcp: TcpStream,
-) -> io::Result<(TlsStream<TcpStream>, Option<Arc<PeerCertificate>>)> {
+async fn handshake(tls: TlsAcceptor, tcp: TcpStream) -> io::Result<Shaken> {
     tcp.set_nodelay(true)?;
     let mut stream = tls.accept(tcp).await?;
     let session = stream.get_mut().1;

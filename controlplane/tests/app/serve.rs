@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, sleep},
 };
 use tokio_rustls::TlsConnector;
@@ -121,12 +121,21 @@ async fn noise_and_silence_on_the_port_disturb_nobody() {
     for _ in 0..50 {
         silent.push(TcpStream::connect(&running.address).await.unwrap());
     }
+    // Another source, with more than there are handshakes at a time.
+    let address = running.address.parse().unwrap();
+    for _ in 0..400 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        silent.push(socket.connect(address).await.unwrap());
+    }
     for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0x16, 3, 1, 255, 255, 0, 0], &[0; 4096]] {
         let mut stream = TcpStream::connect(&running.address).await.unwrap();
         stream.write_all(noise).await.unwrap();
     }
+    let began = Instant::now();
     let mut health = HealthClient::new(running.anonymous().await);
     assert!(health.check(HealthCheckRequest::default()).await.is_ok());
+    assert!(began.elapsed() < Duration::from_secs(3), "strangers wait behind their own only");
     let began = Instant::now();
     running.stop().await;
     assert!(began.elapsed() < Duration::from_secs(1), "half-open handshakes hold up no drain");
