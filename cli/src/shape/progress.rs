@@ -126,6 +126,7 @@ mod tests {
             name: name.into(),
             applied_revision: 8,
             reason: reason.into(),
+            lag: None,
         };
         let response = admin::WaitAppliedResponse {
             revision: 9,

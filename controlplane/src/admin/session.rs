@@ -41,6 +41,16 @@ impl Agents {
         !index.concerns(network, node, info.applied, index.head())
     }
 
+    /// How old the first change is that concerns the node after what it has applied.
+    pub(super) fn lag(
+        &self,
+        network: &NetworkName,
+        node: NodeId,
+        applied: Revision,
+    ) -> Option<Duration> {
+        self.age(self.first_missed(network, node, applied)?)
+    }
+
     /// The first revision after `applied` that concerns the node. Once something does, it does up
     /// to every later revision too: so the first one is found by halving.
     fn first_missed(

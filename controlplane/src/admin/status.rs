@@ -5,7 +5,11 @@ use tonic::Status;
 use wattle_model::{NetworkName, NodeId};
 use wattle_proto::admin;
 
-use super::session::Agents;
+use super::{session::Agents, wait};
+use crate::stream::Progress;
+
+/// Agents named that are furthest behind.
+const SLOWEST: usize = 5;
 
 /// Answers also while the store can't be seen: then with what the index has, and says so.
 pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Status> {
@@ -22,7 +26,6 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
     };
     let converged = nodes.iter().filter(|(network, node)| agents.is_converged(network, *node));
     let full_sets = agents.sessions.full_sets().into_iter();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(admin::GetStatusResponse {
         version: env!("CARGO_PKG_VERSION").into(),
         replica_id: Bytes::copy_from_slice(replica.id.as_bytes()),
@@ -38,6 +41,25 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
         advertised: replica.advertised.clone(),
         started_at: Some(replica.started.into()),
         stale: replica.live.is_stale() || head.is_err(),
-        last_change: None,
+        last_change: Some(last_change(agents)),
     })
+}
+
+/// How far the last change has come that concerns anybody.
+fn last_change(agents: &Agents) -> admin::ChangeProgress {
+    let revision = agents.replica.live.read().last_change();
+    let Progress { applied, mut pending, rejected, offline, .. } =
+        agents.sessions.progress(revision);
+    pending.sort_unstable_by_key(|node| node.applied);
+    let concerned = applied.len() + pending.len() + rejected.len() + offline.len();
+    admin::ChangeProgress {
+        revision: revision.0,
+        concerned: count(concerned),
+        applied: count(applied.len()),
+        slowest: pending.iter().take(SLOWEST).map(|node| wait::lagging(agents, node)).collect(),
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }

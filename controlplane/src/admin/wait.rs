@@ -72,13 +72,15 @@ fn message(agents: &Agents, revision: Revision, progress: Progress) -> admin::Wa
     }
 }
 
-fn lagging(agents: &Agents, node: &Lagging) -> admin::NodeProgress {
+/// A node that hasn't applied something.
+pub(super) fn lagging(agents: &Agents, node: &Lagging) -> admin::NodeProgress {
     admin::NodeProgress {
         node_id: Bytes::copy_from_slice(node.node.as_bytes()),
         network: node.network.to_string(),
         name: name(agents, &node.network, node.node),
         applied_revision: node.applied.0,
         reason: node.reason.clone(),
+        lag: agents.lag(&node.network, node.node, node.applied).and_then(|lag| lag.try_into().ok()),
     }
 }
 

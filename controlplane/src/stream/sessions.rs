@@ -95,7 +95,7 @@ impl Sessions {
         let wait = Arc::new(Wait::new(revision, since));
         // Before the survey: an ack that comes between the two is seen by either.
         let waiting = self.0.waits.begin(Arc::clone(&wait));
-        self.survey(&wait);
+        self.survey(&wait, true);
         if waiting.is_some() {
             // Time that is up is no error: what there is then is the answer.
             let _ = timeout_at(deadline, wait.settled()).await;
@@ -103,8 +103,17 @@ impl Sessions {
         wait.progress()
     }
 
-    /// Finds whom a revision concerns and asks those for an ack who haven't given it.
-    fn survey(&self, wait: &Wait) {
+    /// How far a revision that this replica has read has come, as far as agents have said: nobody
+    /// is asked.
+    pub fn progress(&self, revision: Revision) -> Progress {
+        let since = self.0.live.passage(revision).map(|passage| passage.since());
+        let wait = Wait::new(revision, since);
+        self.survey(&wait, false);
+        wait.progress()
+    }
+
+    /// Finds whom a revision concerns and asks those for an ack, if so, who haven't given it.
+    fn survey(&self, wait: &Wait, ask: bool) {
         let concerned = self.0.live.read().concerned(wait.revision);
         for (network, node) in concerned {
             let record = self.record(node);
@@ -122,7 +131,7 @@ impl Sessions {
                 Standing::Pending(_) | Standing::Offline(_) if !concerns => Standing::Applied(None),
                 standing => standing,
             };
-            if let (Standing::Pending(_), Some(stream)) = (&standing, &state.stream) {
+            if ask && let (Standing::Pending(_), Some(stream)) = (&standing, &state.stream) {
                 stream.orders.want_ack(wait.revision);
             }
             wait.add(network, node, standing);

@@ -16,6 +16,11 @@ use crate::{
 };
 
 impl Index {
+    /// The last revision at which anything changed that agents may see; zero where nothing is known.
+    pub fn last_change(&self) -> Revision {
+        self.networks.values().map(last_change).max().unwrap_or_default()
+    }
+
     /// The live agents that saw or see what changed at `revision`.
     pub fn concerned(&self, revision: Revision) -> Vec<(NetworkName, NodeId)> {
         if revision == Revision::ZERO || revision > self.head() {
@@ -57,8 +62,12 @@ impl Index {
 /// Whether anything in the network can have changed at `revision`: whatever did has a last change
 /// there or later.
 fn may_have_changed(network: &Network, revision: Revision) -> bool {
+    last_change(network) >= revision
+}
+
+fn last_change(network: &Network) -> Revision {
     let last = network.by_change.last().map_or(Revision::ZERO, |(revision, _)| *revision);
-    last.max(network.shaped) >= revision
+    last.max(network.shaped)
 }
 
 /// Whether something changed, from the beginning of a path up to `upto`, for whoever has its sights.

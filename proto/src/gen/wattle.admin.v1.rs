@@ -885,6 +885,9 @@ pub struct NodeProgress {
     /// Why, where it was rejected.
     #[prost(string, tag = "5")]
     pub reason: ::prost::alloc::string::String,
+    /// How old the oldest change is that it hasn't applied, where that is known.
+    #[prost(message, optional, tag = "6")]
+    pub lag: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AppliedAfter {

@@ -101,6 +101,9 @@ async fn status_counts_what_there_is() {
     let status = said(world.admin.get_status(local(GetStatusRequest {})).await);
     assert_eq!((status.networks, status.nodes), (1, 1));
     assert_eq!((status.nodes_online, status.nodes_converged), (0, 0));
+    let change = status.last_change.unwrap();
+    assert!((1..=status.revision).contains(&change.revision));
+    assert_eq!((change.concerned, change.applied, change.slowest.len()), (1, 0, 0));
     assert_eq!(status.revision, world.head().await.0);
     assert_eq!((status.indexed_revision, status.stale), (status.revision, false));
     assert_eq!(status.trust_domain, world.replica.trust_domain.to_string());

@@ -41,6 +41,9 @@ async fn a_wait_tells_applied_pending_rejected_and_offline_apart() {
     assert!(progress.rejected[0].reason.ends_with("no route"));
     assert_eq!(ids(&progress.pending), [c.id]);
     assert_eq!(ids(&progress.offline), [d.id]);
+    let seen = world.sessions.progress(revision);
+    assert_eq!(seen.applied.len(), 1);
+    assert_eq!((ids(&seen.pending), ids(&seen.offline)), (vec![c.id], vec![d.id]));
 
     // A disconnect ends the wait; it is never taken for "applied".
     let sessions = world.sessions.clone();
@@ -59,6 +62,10 @@ async fn somebody_who_waits_asks_for_acks() {
     let revision = world.change(&b, 2).await;
     // Sent before anybody waits, and applied, and not acked: a heartbeat asks.
     assert!(!agent.batch().await.commit.ack_wanted);
+    // Whoever only looks asks nobody, and what isn't acked isn't applied.
+    assert_eq!(world.sessions.progress(revision).pending.len(), 1);
+    let asked = tokio::time::timeout(SHORT, agent.next()).await;
+    assert!(!matches!(asked, Ok(Message::Heartbeat(beat)) if beat.ack_wanted));
     let sessions = Arc::new(world.sessions.clone());
     let waiting = Arc::clone(&sessions);
     let wait = tokio::spawn(async move { waiting.wait_applied(revision, LONG).await });
