@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 use wattle_model::ReplicaId;
 use wattle_runtime::{clock, files, shutdown::Shutdown};
@@ -21,8 +22,9 @@ use crate::{
     config::{Config, StoreChoice},
     horizon,
     listener::{Connections, Handler, LocalListener, TlsListener},
+    metrics::Endpoint,
     replica::Replica,
-    services,
+    services::{self, Services},
     store::{Store, embedded::Embedded, feed::Feed},
     stream::Pace,
 };
@@ -38,6 +40,7 @@ pub struct Bound {
     address: SocketAddr,
     admin_socket: PathBuf,
     operator_file: PathBuf,
+    metrics_address: Option<SocketAddr>,
     grace: Duration,
     tls: TlsListener,
     local: LocalListener,
@@ -96,12 +99,18 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
         .with_context(|| format!("the first operator's file {}", operator_file.display()))?;
     warn_of_stale_file(&replica, &operator_file);
     let pace = Pace { heartbeat: config.heartbeat, grace: config.drain_grace, ..Pace::default() };
-    let (handler, health) = services::build(&replica, &serving, &background, pace)?;
+    let Services { handler, health, metrics } =
+        services::build(&replica, &serving, &background, pace)?;
+    let metrics_address = match config.metrics_listen {
+        Some(address) => Some(serve_metrics(address, metrics, &background).await?),
+        None => None,
+    };
     Ok(Bound {
         replica,
         address,
         admin_socket: config.admin_socket,
         operator_file,
+        metrics_address,
         grace: config.drain_grace,
         tls,
         local,
@@ -117,6 +126,11 @@ impl Bound {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is scraped, if it is.
+    pub const fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
     }
 
     /// Its local socket.
@@ -170,6 +184,21 @@ impl Bound {
         tracing::info!(cut, tasks = ?drained, "drained");
         self.background.drain(BACKGROUND_GRACE).await;
     }
+}
+
+/// Scrapes are answered until the very end: a drain is what one wants to see.
+async fn serve_metrics(
+    address: SocketAddr,
+    metrics: Registry,
+    background: &Shutdown,
+) -> anyhow::Result<SocketAddr> {
+    let endpoint = Endpoint::bind(address).await.with_context(|| {
+        format!("listening on {address} for scrapes: choose another with --metrics-listen")
+    })?;
+    let address = endpoint.address()?;
+    background.spawn("metrics", endpoint.serve(metrics, background.token()));
+    tracing::info!(%address, "metrics are at /metrics");
+    Ok(address)
 }
 
 /// The first operator's file is never rewritten: who listens elsewhere now says so.

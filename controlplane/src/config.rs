@@ -59,6 +59,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreChoice>,
 
+    /// Where Prometheus scrapes /metrics, over plain HTTP: an address that only the monitoring
+    /// reaches [default: nowhere]
+    #[arg(long, env = "WATTLE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+
     /// The local socket for `wattle-controlplane admin` [default: admin.sock in the data directory]
     #[arg(long, env = "WATTLE_ADMIN_SOCKET", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +103,8 @@ pub struct Config {
     pub advertise: Vec<Advertise>,
     /// What keeps the state.
     pub store: StoreChoice,
+    /// Where scrapes are answered, if at all.
+    pub metrics_listen: Option<SocketAddr>,
     /// The local socket.
     pub admin_socket: PathBuf,
     /// How long certificates live.
@@ -144,6 +152,7 @@ impl Settings {
             admin_socket: self.admin_socket.unwrap_or_else(|| admin_socket(&data_dir)),
             data_dir,
             listen,
+            metrics_listen: self.metrics_listen,
             advertise: self.advertise.unwrap_or_default(),
             store: self.store.unwrap_or_default(),
             certificate_lifetime: lifetime,
@@ -267,13 +276,14 @@ mod tests {
             listen: Some(([127, 0, 0, 1], 5).into()),
             advertise: Some(vec!["host:5".parse().unwrap()]),
             store: Some(StoreChoice::Embedded),
+            metrics_listen: Some(([127, 0, 0, 1], 6).into()),
             admin_socket: Some("/b".into()),
             certificate_lifetime: Some("2h".parse().unwrap()),
             heartbeat: Some("5s".parse().unwrap()),
             drain_grace: Some("1s".parse().unwrap()),
             log_format: Some(LogFormat::Json),
         };
-        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nstore = 'embedded'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
+        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nstore = 'embedded'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
         assert_eq!(with_file(file, "").unwrap(), all.check(None).unwrap());
     }
 

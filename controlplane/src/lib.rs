@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod enroll;
 pub mod horizon;
 pub mod listener;
+pub mod metrics;
 pub mod nodes;
 pub mod replica;
 pub mod services;

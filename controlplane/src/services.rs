@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use tonic::service::Routes;
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Layer as _, util::BoxCloneSyncService};
@@ -16,6 +17,7 @@ use crate::{
     admin::Admin,
     enroll::Enrollment,
     listener::Handler,
+    metrics,
     nodes::Nodes,
     replica::Replica,
     stream::{self, Pace},
@@ -39,10 +41,11 @@ pub fn build(
     serving: &Shutdown,
     background: &Shutdown,
     pace: Pace,
-) -> anyhow::Result<(Handler, Health)> {
+) -> anyhow::Result<Services> {
     let nodes = Nodes::new(replica.store.clone(), background);
     let (streams, sessions) = stream::start(replica.clone(), nodes.clone(), serving, pace);
     let enrollment = Enrollment::new(replica.clone(), nodes.clone());
+    let metrics = metrics::registry(replica.clone(), sessions.clone(), streams.clone());
     let admin = Admin::new(replica.clone(), nodes, sessions, serving.token());
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(health)
@@ -55,7 +58,18 @@ pub fn build(
         .add_service(reflection().build_v1alpha()?)
         .prepare();
     let access = AccessLayer::new(replica.store.clone(), replica.trust_domain.clone());
-    Ok((BoxCloneSyncService::new(access.layer(routes)), Health(reporter)))
+    let handler = BoxCloneSyncService::new(access.layer(routes));
+    Ok(Services { handler, health: Health(reporter), metrics })
+}
+
+/// What `app` connects to the ports.
+pub struct Services {
+    /// Answers calls.
+    pub handler: Handler,
+    /// What the health service answers.
+    pub health: Health,
+    /// What scrapes are answered.
+    pub metrics: Registry,
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

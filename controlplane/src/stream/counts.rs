@@ -1,10 +1,10 @@
-//! What went wrong with agents since this replica started, and how often.
+//! What happened with agents since this replica started, and how often.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $field:ident, $count:ident;)*) => {
-        /// What went wrong with agents since this replica started.
+        /// What happened with agents since this replica started.
         #[derive(Debug, Default)]
         pub struct Counts {
             $($field: AtomicU64,)*
@@ -26,6 +26,8 @@ macro_rules! counts {
 }
 
 counts! {
+    /// Streams that went on from where their agents were.
+    resumes, count_resume;
     /// Acks whose digest wasn't the one sent.
     digest_mismatches, count_digest_mismatch;
     /// Streams closed because nothing could be written to them.

@@ -13,6 +13,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use rand::RngExt as _;
 use tokio::time::{Instant, timeout_at};
 use wattle_model::{NetworkName, NodeId, Revision};
@@ -40,6 +41,7 @@ struct Registry {
     waits: Waits,
     full_sets: Mutex<BTreeMap<FullSet, u64>>,
     counts: Counts,
+    apply_times: Histogram,
     /// Since when the replica is stopping, and how long streams have.
     drain: Mutex<Option<(Instant, Duration)>>,
 }
@@ -55,6 +57,8 @@ impl Sessions {
             waits: Waits::default(),
             full_sets: Mutex::default(),
             counts: Counts::default(),
+            // 100 µs to 6.5 s.
+            apply_times: Histogram::new(exponential_buckets(0.0001, 2.0, 17)),
             drain: Mutex::default(),
         }))
     }
@@ -78,6 +82,11 @@ impl Sessions {
     /// What went wrong with agents.
     pub fn counts(&self) -> &Counts {
         &self.0.counts
+    }
+
+    /// How long agents took to apply batches, in seconds, as they say.
+    pub fn apply_times(&self) -> &Histogram {
+        &self.0.apply_times
     }
 
     /// Waits until every agent that `revision` concerns has applied it, or can't. The set is fixed
@@ -239,6 +248,9 @@ impl Registration {
     pub(super) fn applied(&self, ack: Applied) {
         let mut state = self.record.lock();
         if self.holds(&state) {
+            if ack.rejected.is_some() {
+                self.sessions.0.apply_times.observe(ack.apply.as_secs_f64());
+            }
             state.applied(ack);
             self.sessions.0.waits.moved(self.record.node, &state);
         }

@@ -3,6 +3,7 @@
 
 mod drain;
 mod methods;
+mod metrics;
 mod process;
 mod serve;
 mod whole;

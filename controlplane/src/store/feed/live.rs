@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::{sync::watch, time::Instant};
 use wattle_model::Revision;
 use wattle_view::Index;
@@ -23,6 +24,7 @@ struct Shared {
     ready: watch::Sender<bool>,
     stale: AtomicBool,
     passages: Mutex<Passages>,
+    handed: Histogram,
 }
 
 impl Live {
@@ -34,6 +36,8 @@ impl Live {
             ready: watch::Sender::new(false),
             stale: AtomicBool::new(false),
             passages: Mutex::default(),
+            // 100 µs to 6.5 s.
+            handed: Histogram::new(exponential_buckets(0.0001, 2.0, 17)),
         }))
     }
 
@@ -69,6 +73,11 @@ impl Live {
         self.0.passages.lock().of(revision)
     }
 
+    /// From commits made here until every waiting stream was woken, in seconds.
+    pub fn handed(&self) -> &Histogram {
+        &self.0.handed
+    }
+
     /// Changes the index and tells the new head. `revisions` are those that come with the change,
     /// rising, each with its commit where that was here; a list brings one.
     pub(super) fn publish(
@@ -89,7 +98,12 @@ impl Live {
         }
         drop(passages);
         self.0.head.send_if_modified(|last| std::mem::replace(last, head) != head);
-        self.0.passages.lock().handed(revisions.len(), Instant::now());
+        let handed = Instant::now();
+        self.0.passages.lock().handed(revisions.len(), handed);
+        for moment in revisions.iter().filter_map(|(_, committed)| *committed) {
+            let after = handed.saturating_duration_since(moment.at.into());
+            self.0.handed.observe(after.as_secs_f64());
+        }
     }
 
     pub(super) fn set_ready(&self) {

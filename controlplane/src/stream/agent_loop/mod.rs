@@ -118,8 +118,9 @@ impl AgentLoop {
         let entering =
             Entering { instance: hello.instance, applied, agent_version: hello.agent_version };
         let registration = shared.sessions.enter(&call, entering);
-        if let Some(reason) = full_set {
-            shared.sessions.count_full_set(reason);
+        match full_set {
+            Some(reason) => shared.sessions.count_full_set(reason),
+            None => shared.sessions.counts().count_resume(1),
         }
         tracing::info!(
             node = %call.node, network = %call.network, from = %applied,
