@@ -77,6 +77,22 @@ pub(crate) fn duration(duration: Option<&prost_types::Duration>) -> Option<Durat
     duration.and_then(|duration| Duration::try_from(*duration).ok())
 }
 
+/// As much of a number as fits; what it measures is never that large.
+pub(crate) fn whole(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+/// A count for people: `9,998`.
+pub(crate) fn count(number: impl Into<u64>) -> String {
+    let digits = number.into().to_string();
+    let first = digits.len() % 3;
+    let (head, tail) = digits.split_at(first);
+    let thousands = (0..tail.len()).step_by(3).map(|at| &tail[at..at + 3]);
+    let groups: Vec<_> =
+        Some(head).filter(|head| !head.is_empty()).into_iter().chain(thousands).collect();
+    groups.join(",")
+}
+
 /// The text, or a dash where it is empty: a table has no empty cells.
 pub(crate) fn or_dash(text: impl Display) -> String {
     let text = text.to_string();
@@ -109,6 +125,15 @@ mod tests {
             (90_000_000, "1d1h"),
         ] {
             assert_eq!(rough(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn counts_have_thousands() {
+        for (number, text) in
+            [(0_u64, "0"), (12, "12"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")]
+        {
+            assert_eq!(count(number), text);
         }
     }
 

@@ -1,6 +1,6 @@
 //! How far a revision has come, shown.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::Serialize;
 use wattle_proto::{InvalidField, admin};
@@ -24,6 +24,10 @@ pub(crate) struct Progress {
     offline: Vec<Behind>,
     /// From the commit to each ack, by node name.
     applied_after_us: BTreeMap<String, u64>,
+    /// When it was committed, where the replica that was asked still knows.
+    committed_at: Option<String>,
+    /// From then until every waiting stream had been woken.
+    handed_after_us: Option<u64>,
 }
 
 /// A node that hasn't applied the revision.
@@ -34,6 +38,50 @@ struct Behind {
     name: String,
     applied_revision: u64,
     reason: Option<String>,
+    /// How old the oldest change is that it hasn't applied.
+    lag_ms: Option<u64>,
+}
+
+/// How far the last change has come that concerns anybody, as `wattle status` shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct LastChange {
+    revision: u64,
+    concerned: u32,
+    applied: u32,
+    /// Online and furthest behind, at most 5.
+    slowest: Vec<Behind>,
+}
+
+impl From<admin::ChangeProgress> for LastChange {
+    fn from(change: admin::ChangeProgress) -> Self {
+        Self {
+            revision: change.revision,
+            concerned: change.concerned,
+            applied: change.applied,
+            slowest: change.slowest.into_iter().map(Behind::from).collect(),
+        }
+    }
+}
+
+impl fmt::Display for LastChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (applied, concerned) = (text::count(self.applied), text::count(self.concerned));
+        write!(f, "revision {}: {applied} of {concerned} applied", self.revision)?;
+        for (i, node) in self.slowest.iter().enumerate() {
+            let before = if i == 0 { "slowest: " } else { "" };
+            write!(f, ", {before}{} ({})", node.name, node.distance())?;
+        }
+        Ok(())
+    }
+}
+
+impl Behind {
+    fn distance(&self) -> String {
+        match self.lag_ms {
+            Some(millis) => format!("{} behind", text::rough(Duration::from_millis(millis))),
+            None => format!("at revision {}", self.applied_revision),
+        }
+    }
 }
 
 impl From<admin::NodeProgress> for Behind {
@@ -44,6 +92,7 @@ impl From<admin::NodeProgress> for Behind {
             name: node.name,
             applied_revision: node.applied_revision,
             reason: text::some(&node.reason),
+            lag_ms: text::duration(node.lag.as_ref()).map(|lag| text::whole(lag.as_millis())),
         }
     }
 }
@@ -66,6 +115,9 @@ impl TryFrom<admin::WaitAppliedResponse> for Progress {
             rejected: behind(progress.rejected),
             offline: behind(progress.offline),
             applied_after_us: after.collect(),
+            committed_at: text::time("committed_at", progress.committed_at.as_ref())?,
+            handed_after_us: text::duration(progress.handed_after.as_ref())
+                .map(|after| text::whole(after.as_micros())),
         })
     }
 }
@@ -81,6 +133,8 @@ impl Progress {
                 node.name.clone(),
                 state.to_owned(),
                 node.applied_revision.to_string(),
+                node.lag_ms
+                    .map_or_else(|| "-".into(), |lag| text::rough(Duration::from_millis(lag))),
                 or_dash(node.reason.as_deref().unwrap_or_default()),
             ]
         };
@@ -90,7 +144,7 @@ impl Progress {
             .collect();
         match rows.is_empty() {
             true => String::new(),
-            false => table(&["NETWORK", "NODE", "STATE", "APPLIED", "REASON"], rows),
+            false => table(&["NETWORK", "NODE", "STATE", "APPLIED", "LAG", "REASON"], rows),
         }
     }
 }
@@ -98,15 +152,17 @@ impl Progress {
 impl Sheet for Progress {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let slowest = self.applied_after_us.values().max();
-        let slowest = slowest.map(|micros| text::rough(Duration::from_micros(*micros)));
+        let rough = |micros: &u64| text::rough(Duration::from_micros(*micros));
         vec![
             ("revision", self.revision.to_string()),
+            ("committed", or_dash(self.committed_at.as_deref().unwrap_or_default())),
             ("concerned", self.concerned.to_string()),
             ("applied", self.applied.to_string()),
             ("pending", self.pending_count.to_string()),
             ("rejected", self.rejected_count.to_string()),
             ("offline", self.offline_count.to_string()),
-            ("slowest", or_dash(slowest.unwrap_or_default())),
+            ("handed", or_dash(self.handed_after_us.as_ref().map(rough).unwrap_or_default())),
+            ("slowest", or_dash(slowest.map(rough).unwrap_or_default())),
         ]
     }
 }
@@ -126,7 +182,7 @@ mod tests {
             name: name.into(),
             applied_revision: 8,
             reason: reason.into(),
-            lag: None,
+            lag: (!reason.is_empty()).then_some(prost_types::Duration { seconds: 3, nanos: 0 }),
         };
         let response = admin::WaitAppliedResponse {
             revision: 9,
@@ -137,16 +193,21 @@ mod tests {
             rejected_count: 1,
             offline_count: 1,
             applied_after: vec![admin::AppliedAfter { name: "web-1".into(), micros: 12_500 }],
+            committed_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
+            handed_after: Some(prost_types::Duration { seconds: 0, nanos: 4_000_000 }),
             ..Default::default()
         };
         let progress = Progress::try_from(response).unwrap();
         assert_eq!(
             progress.behind(),
-            "NETWORK  NODE  STATE     APPLIED  REASON\n\
-             default  db-1  rejected  8        no such device\n\
-             default  db-2  offline   8        -"
+            "NETWORK  NODE  STATE     APPLIED  LAG  REASON\n\
+             default  db-1  rejected  8        3s   no such device\n\
+             default  db-2  offline   8        -    -"
         );
         let (sheet, json) = shown(&progress);
+        assert!(sheet.contains("committed  2023-11-14T22:13:20.000Z\n"), "{sheet}");
+        assert!(sheet.contains("handed     4ms\n"), "{sheet}");
+        assert_eq!(json["handed_after_us"], 4000);
         assert!(sheet.contains("applied    2\n") && sheet.contains("slowest    12ms\n"), "{sheet}");
         assert_eq!(json["applied_after_us"]["web-1"], 12_500);
         assert_eq!(json["offline"][0]["reason"], serde_json::Value::Null);

@@ -36,7 +36,6 @@ impl TryFrom<admin::NodeSession> for Session {
     type Error = InvalidField;
 
     fn try_from(session: admin::NodeSession) -> Result<Self, InvalidField> {
-        let whole = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
         let rejection = |rejection: admin::Rejection| Rejection {
             node_id: text::id(&rejection.node_id),
             reason: rejection.reason,
@@ -47,9 +46,9 @@ impl TryFrom<admin::NodeSession> for Session {
             applied_revision: session.applied_revision,
             verified_revision: session.verified_revision,
             converged: session.converged,
-            lag_ms: text::duration(session.lag.as_ref()).map(|lag| whole(lag.as_millis())),
+            lag_ms: text::duration(session.lag.as_ref()).map(|lag| text::whole(lag.as_millis())),
             last_apply_us: text::duration(session.last_apply.as_ref())
-                .map(|took| whole(took.as_micros())),
+                .map(|took| text::whole(took.as_micros())),
             rejected: session.rejected.into_iter().map(rejection).collect(),
             agent_version: session.agent_version,
             data_plane: session.data_plane,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde::Serialize;
 use wattle_proto::{InvalidField, admin};
 
+use super::progress::LastChange;
 use crate::{console::Sheet, text};
 
 #[derive(Debug, Serialize)]
@@ -29,6 +30,8 @@ pub(crate) struct Status {
     started_at: Option<String>,
     /// The replica can't see the store: what it says may be old.
     stale: bool,
+    /// How far the last revision that concerns anybody has come; null where there is none.
+    last_change: Option<LastChange>,
     #[serde(skip)]
     up: String,
 }
@@ -55,6 +58,7 @@ impl Status {
             advertised: status.advertised,
             started_at: text::time("started_at", status.started_at.as_ref())?,
             stale: status.stale,
+            last_change: status.last_change.map(LastChange::from),
             up: text::ago(status.started_at.as_ref(), now),
         })
     }
@@ -89,6 +93,10 @@ impl Sheet for Status {
                     self.nodes, self.nodes_online, self.nodes_converged
                 ),
             ),
+            (
+                "last change",
+                self.last_change.as_ref().map_or_else(|| "-".into(), LastChange::to_string),
+            ),
             ("full sets sent", text::or_dash(full_sets.join(", "))),
         ]
     }
@@ -102,6 +110,10 @@ mod tests {
 
     use super::*;
     use crate::console::tests::shown;
+
+    fn behind(name: &str, lag: Option<prost_types::Duration>) -> admin::NodeProgress {
+        admin::NodeProgress { name: name.into(), applied_revision: 31, lag, ..Default::default() }
+    }
 
     fn status(stale: bool, indexed_revision: u64) -> Status {
         let message = admin::GetStatusResponse {
@@ -119,7 +131,15 @@ mod tests {
             advertised: vec!["192.0.2.1:7443".into()],
             started_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             stale,
-            last_change: None,
+            last_change: Some(admin::ChangeProgress {
+                revision: 39,
+                concerned: 10_000,
+                applied: 9_998,
+                slowest: vec![
+                    behind("fra-7", Some(prost_types::Duration { seconds: 12, nanos: 0 })),
+                    behind("ams-1", None),
+                ],
+            }),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_090);
         Status::new("192.0.2.1:7443", message, now).unwrap()
@@ -138,8 +158,11 @@ mod tests {
              revision        40\n\
              networks        1\n\
              nodes           3: 2 online, 2 converged\n\
+             last change     revision 39: 9,998 of 10,000 applied, slowest: fra-7 (12s behind), \
+             ams-1 (at revision 31)\n\
              full sets sent  3 new\n"
         );
+        assert_eq!(json["last_change"]["slowest"][0]["lag_ms"], 12_000);
         assert_eq!((&json["revision"], &json["full_sets"]["new"]), (&40.into(), &3.into()));
         assert_eq!(json["started_at"], "2023-11-14T22:13:20.000Z");
     }
