@@ -8,9 +8,9 @@ use wattle_model::{Digest, Epoch, NodeId, PeerSpec, PublicKey, Revision};
 use wattle_proto::{
     entry,
     sync::{
-        Ack, Commit, Config, Drain, Frame, Heartbeat, Hello, Removed, Report, Resync, Retry,
-        SyncRequest, SyncResponse, Welcome, retry::Reason, sync_request, sync_response::Message,
-        sync_service_server::SyncService,
+        Ack, Commit, Config, Drain, Frame, Heartbeat, Hello, Inspect, Inspected, Removed, Report,
+        Resync, Retry, SyncRequest, SyncResponse, Welcome, retry::Reason, sync_request,
+        sync_response::Message, sync_service_server::SyncService,
     },
 };
 
@@ -109,6 +109,17 @@ impl Stream {
 
     pub(crate) async fn drain(&self, deadline_millis: u32) {
         self.say(Message::Drain(Drain { deadline_millis })).await;
+    }
+
+    /// Asks about the tunnel to a peer, and returns the answer.
+    pub(crate) async fn inspect(&mut self, query: u64, peer: NodeId) -> Inspected {
+        let node_id = Bytes::copy_from_slice(peer.as_bytes());
+        self.say(Message::Inspect(Inspect { query, node_id })).await;
+        loop {
+            if let sync_request::Message::Inspected(inspected) = self.request().await {
+                return inspected;
+            }
+        }
     }
 
     pub(crate) async fn removed(&self) {

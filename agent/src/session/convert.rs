@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use rustls_pki_types::CertificateDer;
-use wattle_model::{Digest, Epoch, InstanceId, NodeId, PeerSpec, ReplicaId, Revision};
-use wattle_plan::Update;
+use wattle_model::{Digest, Endpoint, Epoch, InstanceId, NodeId, PeerSpec, ReplicaId, Revision};
+use wattle_plan::{ObservedPeer, Update};
 use wattle_proto::{
     Invalid as _, InvalidField, entry,
     sync::{self, sync_request, sync_response},
@@ -38,6 +38,11 @@ pub(super) enum Message {
         deadline: Duration,
     },
     Removed,
+    /// An operator wants to know of a tunnel.
+    Inspect {
+        query: u64,
+        peer: NodeId,
+    },
 }
 
 /// The stream is accepted.
@@ -119,7 +124,10 @@ pub(super) fn message(bytes: &Bytes) -> Result<Option<Message>, InvalidField> {
             Message::Drain { deadline: millis(message.deadline_millis) }
         }
         sync_response::Message::Removed(sync::Removed {}) => Message::Removed,
-        sync_response::Message::Inspect(_) => return Ok(None),
+        sync_response::Message::Inspect(message) => Message::Inspect {
+            query: message.query,
+            peer: NodeId::try_from(message.node_id.as_ref()).field("inspect.node_id")?,
+        },
     }))
 }
 
@@ -279,6 +287,18 @@ pub(super) fn report(report: &Report) -> sync::SyncRequest {
         endpoints: report.endpoints.iter().map(|e| e.to_bytes().into()).collect(),
         listen_port: report.listen_port.into(),
         data_plane: report.data_plane.into(),
+    }))
+}
+
+/// The tunnel to a peer, as the device shows it.
+pub(super) fn inspected(query: u64, seen: Option<&ObservedPeer>) -> sync::SyncRequest {
+    let endpoint = seen.and_then(|peer| Endpoint::new(peer.endpoint?).ok());
+    let handshake = seen.and_then(|peer| peer.last_handshake);
+    request(sync_request::Message::Inspected(sync::Inspected {
+        query,
+        endpoint: endpoint.map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
+        handshake_millis_ago: handshake
+            .map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
     }))
 }
 

@@ -1,7 +1,7 @@
 //! Following an accepted stream: stage, commit, apply, ack.
 
 use tokio::{join, select, time::Instant};
-use wattle_model::{Epoch, Revision};
+use wattle_model::{Epoch, NodeId, Revision};
 
 use super::{
     Session,
@@ -53,6 +53,7 @@ impl Session {
                 Ok(())
             }
             Message::Heartbeat(mark) => self.heartbeat(link, mark).await,
+            Message::Inspect { query, peer } => self.inspect(link, query, peer).await,
             Message::Drain { .. } if link.draining => Ok(()),
             Message::Drain { deadline } => Err(End::Drain(deadline)),
             Message::Retry(retry) => Err(End::Retry(retry)),
@@ -178,6 +179,16 @@ impl Session {
             self.ack(link, Vec::new()).await?;
         }
         Ok(())
+    }
+
+    /// An operator wants to know how the tunnel to a peer is.
+    async fn inspect(&self, link: &Link, query: u64, peer: NodeId) -> Result<(), End> {
+        let described = self.parts.mesh.describe().await?;
+        let seen = described.ok().and_then(|device| {
+            let key = device.peers.iter().find(|spec| spec.node == peer)?.public_key;
+            device.observed.peers.get(&key).cloned()
+        });
+        link.send(convert::inspected(query, seen.as_ref())).await
     }
 
     async fn moved(&mut self, revision: Revision) -> Result<(), End> {

@@ -11,6 +11,8 @@ use wattle_proto::{
     sync::{self, sync_request::Message},
 };
 
+use super::inspections::Tunnel;
+
 /// The protocol version spoken here.
 pub(super) const PROTOCOL_VERSION: u32 = 1;
 /// Rejections kept of one ack; an agent that has more has one problem, not so many.
@@ -25,6 +27,7 @@ pub(super) enum Request {
     Ack(Ack),
     Report(Report),
     Resync(Revision),
+    Inspected(Inspected),
 }
 
 /// What the agent has.
@@ -65,6 +68,13 @@ pub(super) struct Report {
     pub(super) data_plane: Option<DataPlane>,
 }
 
+/// The answer to a question about a tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inspected {
+    pub(super) query: u64,
+    pub(super) tunnel: Tunnel,
+}
+
 /// What moves an agent's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataPlane {
@@ -83,7 +93,7 @@ impl TryFrom<sync::SyncRequest> for Request {
             Message::Ack(ack) => Ack::try_from(ack).map(Self::Ack),
             Message::Report(report) => Report::try_from(report).map(Self::Report),
             Message::Resync(resync) => Ok(Self::Resync(Revision(resync.revision))),
-            Message::Inspected(_) => Err("unasked").field("inspected"),
+            Message::Inspected(inspected) => Inspected::try_from(inspected).map(Self::Inspected),
         }
     }
 }
@@ -148,6 +158,17 @@ impl TryFrom<sync::Ack> for Ack {
             rejected: rejected.collect::<Result<_, InvalidField>>()?,
             verified,
         })
+    }
+}
+
+impl TryFrom<sync::Inspected> for Inspected {
+    type Error = InvalidField;
+
+    fn try_from(inspected: sync::Inspected) -> Result<Self, InvalidField> {
+        let endpoint = Some(inspected.endpoint.as_ref()).filter(|bytes| !bytes.is_empty());
+        let endpoint = endpoint.map(Endpoint::try_from).transpose().field("inspected.endpoint")?;
+        let last_handshake = inspected.handshake_millis_ago.map(Duration::from_millis);
+        Ok(Self { query: inspected.query, tunnel: Tunnel { endpoint, last_handshake } })
     }
 }
 

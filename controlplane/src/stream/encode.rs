@@ -73,6 +73,12 @@ pub(super) fn drain(deadline: Duration) -> Bytes {
     message(Message::Drain(sync::Drain { deadline_millis: millis(deadline) }))
 }
 
+/// An operator asks about the tunnel to a peer.
+pub(super) fn inspect(query: u64, peer: NodeId) -> Bytes {
+    let node_id = Bytes::copy_from_slice(peer.as_bytes());
+    message(Message::Inspect(sync::Inspect { query, node_id }))
+}
+
 /// The node was deleted.
 pub(super) fn removed() -> Bytes {
     message(Message::Removed(sync::Removed {}))

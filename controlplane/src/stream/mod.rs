@@ -18,6 +18,7 @@ mod encode;
 mod farewell;
 mod frames;
 mod hello;
+mod inspections;
 mod ledger;
 mod opening;
 mod orders;
@@ -42,6 +43,7 @@ use self::{admission::Admission, frames::Frames, own_config::Configs, stalls::St
 pub use self::{
     convert::DataPlane,
     counts::Counts,
+    inspections::Tunnel,
     record::{Rejected, SessionInfo},
     service::SyncService,
     sessions::Sessions,

@@ -1,10 +1,16 @@
 //! What the rest of the replica tells one stream: to end, to end soon, or to ask its agent for an
-//! ack. Orders
-//! coalesce: a stream that comes late finds the last of each.
+//! ack or about a tunnel. Orders coalesce: a stream that comes late finds the last of each.
+
+use std::collections::VecDeque;
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use wattle_model::Revision;
+
+use super::inspections::Inspection;
+
+/// Questions about tunnels that wait for the stream. Past it the next one isn't taken.
+const MAX_INSPECTIONS: usize = 8;
 
 /// Why a stream must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +33,7 @@ struct Given {
     end: Option<End>,
     ack_wanted: Revision,
     drain_until: Option<Instant>,
+    inspections: VecDeque<Inspection>,
 }
 
 impl Orders {
@@ -47,6 +54,21 @@ impl Orders {
     pub(super) fn drain(&self, until: Instant) {
         self.given.lock().drain_until.get_or_insert(until);
         self.changed.notify_one();
+    }
+
+    /// Somebody wants to know of a tunnel; where too many do, the question is dropped, and with it
+    /// the hope for an answer.
+    pub(super) fn inspect(&self, inspection: Inspection) {
+        let mut given = self.given.lock();
+        if given.inspections.len() < MAX_INSPECTIONS {
+            given.inspections.push_back(inspection);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The next question about a tunnel.
+    pub(super) fn next_inspection(&self) -> Option<Inspection> {
+        self.given.lock().inspections.pop_front()
     }
 
     /// When the stream is cut, if so.

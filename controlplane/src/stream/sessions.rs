@@ -15,7 +15,10 @@ use std::{
 use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use rand::RngExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 use wattle_model::{NetworkName, NodeId, Revision};
 use wattle_view::Life;
 
@@ -23,6 +26,7 @@ use super::{
     Call,
     counts::Counts,
     hello::FullSet,
+    inspections::{Inspection, Tunnel},
     orders::{End, Orders},
     record::{Applied, Entering, Record, Rejected, SessionInfo, State, Stream},
     wait::{Progress, Standing, Wait, Waits},
@@ -119,6 +123,18 @@ impl Sessions {
         let wait = Wait::new(revision, since);
         self.survey(&wait, false);
         wait.progress()
+    }
+
+    /// Asks a node's agent about its tunnel to a peer; `None` where it isn't connected, doesn't see
+    /// the peer, or doesn't answer within `timeout`.
+    pub async fn inspect(&self, node: NodeId, peer: NodeId, timeout: Duration) -> Option<Tunnel> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let record = self.record(node)?;
+            let state = record.lock();
+            state.stream.as_ref()?.orders.inspect(Inspection { peer, answer });
+        }
+        tokio::time::timeout(timeout, answered).await.ok()?.ok()
     }
 
     /// Finds whom a revision concerns and asks those for an ack, if so, who haven't given it.

@@ -169,6 +169,14 @@ impl Index {
         })
     }
 
+    /// Whether two live nodes see each other now.
+    pub fn sees(&self, network: &NetworkName, agent: NodeId, peer: NodeId) -> bool {
+        let Some((found, agent)) = self.find_live(network, agent) else { return false };
+        let peer = found.nodes.get(&peer).and_then(Node::present);
+        let sight = self.sight(found, agent, self.head);
+        peer.is_some_and(|peer| sight.holds(&peer.class))
+    }
+
     /// All networks.
     pub fn networks(&self) -> impl Iterator<Item = NetworkRef<'_>> {
         self.networks.iter().filter_map(|(name, network)| {

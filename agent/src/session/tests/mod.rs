@@ -107,6 +107,24 @@ async fn an_idle_agent_moves_on_with_heartbeats_and_stays_there() {
     agent.stop().await;
 }
 
+#[tokio::test]
+async fn an_operator_hears_of_a_tunnel() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let mut stream = bench.filled(&[1]).await;
+    bench.device.tamper(|observed| {
+        let peer = observed.peers.get_mut(&key(1)).unwrap();
+        peer.endpoint = Some(([192, 0, 2, 1], 51820).into());
+        peer.last_handshake = Some(Duration::from_millis(1500));
+    });
+    let told = stream.inspect(7, node(1)).await;
+    assert_eq!((told.query, told.handshake_millis_ago), (7, Some(1500)));
+    assert_eq!(told.endpoint.as_ref(), [192, 0, 2, 1, 0xca, 0x6c]);
+    let nobody = stream.inspect(8, node(9)).await;
+    assert_eq!(nobody, wattle_proto::sync::Inspected { query: 8, ..Default::default() });
+    agent.stop().await;
+}
+
 /// Nobody waits for them: they are acked together, and none is forgotten.
 #[tokio::test]
 async fn changes_that_nobody_waits_for_are_acked_together() {

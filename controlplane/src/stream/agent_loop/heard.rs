@@ -5,7 +5,7 @@ use wattle_proto::sync::retry::Reason;
 
 use super::{
     super::{
-        convert::{Ack, MAX_REJECTED, Report, Request},
+        convert::{Ack, Inspected, MAX_REJECTED, Report, Request},
         farewell::Farewell,
         hello::FullSet,
         record::{Applied, Rejected},
@@ -25,6 +25,12 @@ impl AgentLoop {
                 Ok(())
             }
             Request::Resync(at) => self.resync(at),
+            Request::Inspected(Inspected { query, tunnel }) => {
+                match self.inspections.answered(query, tunnel) {
+                    true => Ok(()),
+                    false => Err(Farewell::protocol("inspected.query: never asked")),
+                }
+            }
         }
     }
 

@@ -28,6 +28,7 @@ use super::{
     encode,
     farewell::Farewell,
     hello::FullSet,
+    inspections::Inspections,
     ledger::Ledger,
     opening::{self, Start},
     orders::End,
@@ -73,6 +74,7 @@ struct AgentLoop {
     reports: Reports,
     turn: Turn,
     budget: Budget,
+    inspections: Inspections,
     /// What the agent sees at the cursor, once that is known.
     sight: Option<Commit>,
     heartbeat_at: Instant,
@@ -137,6 +139,7 @@ impl AgentLoop {
             reports: Reports::new(registration.write_at()),
             turn: shared.admission.turn(outlet.gate()),
             budget: Budget::new(),
+            inspections: Inspections::default(),
             sight: None,
             // An agent that is owed nothing learns at once that it is up to date.
             heartbeat_at: Instant::now(),

@@ -10,7 +10,7 @@ use wattle_proto::sync::retry::Reason;
 use wattle_view::Life;
 
 use super::{
-    super::{encode, farewell::Farewell},
+    super::{Call, encode, farewell::Farewell, inspections::Inspection},
     AgentLoop,
 };
 
@@ -25,6 +25,9 @@ impl AgentLoop {
             self.cursor.owe_commit();
             return Ok(Some(config));
         }
+        if let Some(question) = self.inspection() {
+            return Ok(Some(question));
+        }
         let head = *self.head.borrow_and_update();
         let up_to_date =
             self.sight.is_some_and(|sight| sight.revision == head) && !self.cursor.owes_commit();
@@ -32,6 +35,14 @@ impl AgentLoop {
             return Ok(Some(page));
         }
         Ok(self.heartbeat())
+    }
+
+    /// What an operator wants to know; nothing of a peer that the agent doesn't see.
+    fn inspection(&mut self) -> Option<Bytes> {
+        let Inspection { peer, answer } = self.registration.orders().next_inspection()?;
+        let Call { network, node, .. } = &self.call;
+        let sees = self.shared.replica.live.read().sees(network, *node, peer);
+        sees.then(|| encode::inspect(self.inspections.ask(answer), peer))
     }
 
     /// A part of a batch. An agent for which nothing changed gets none: its cursor moves on.

@@ -6,6 +6,7 @@ mod agent;
 mod cuts;
 mod ends;
 mod flow;
+mod inspect;
 mod lagging;
 mod malformed;
 mod resume;
