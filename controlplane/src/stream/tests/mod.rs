@@ -10,6 +10,7 @@ mod inspect;
 mod lagging;
 mod malformed;
 mod resume;
+mod sight;
 mod veil;
 mod wait;
 mod world;

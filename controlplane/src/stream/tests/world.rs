@@ -34,7 +34,7 @@ use crate::{
     nodes::Nodes,
     replica::Replica,
     store::{
-        Operation, Outcome, Store, Transaction,
+        Key, Operation, Outcome, Store, Transaction,
         embedded::Embedded,
         feed::{Feed, Live},
         keys,
@@ -181,11 +181,8 @@ impl World {
     }
 
     pub(super) async fn delete(&self, node: &Node) -> Revision {
-        let key = keys::node(&network(), node.id);
-        let stored = self.replica.store.get(&key).await.unwrap().unwrap();
-        let history = decode_history::<NodeBody>(&stored.value, stored.modified).unwrap();
-        let transaction = Transaction::default()
-            .replace(&stored, encode_changed(history, None))
+        let gone = self.changed::<NodeBody>(keys::node(&network(), node.id), None).await;
+        let transaction = gone
             .delete(keys::peer(&network(), node.id))
             .put(keys::identity(node.id), identity(node, 7));
         self.commit(transaction).await
@@ -193,30 +190,70 @@ impl World {
 
     /// Widens the network's IPv4 range.
     pub(super) async fn change_range(&self, range: &str) -> Revision {
-        let key = keys::network(&network());
-        let stored = self.replica.store.get(&key).await.unwrap().unwrap();
-        let history = decode_history::<NetworkBody>(&stored.value, stored.modified).unwrap();
-        let body = history.present().body.clone().unwrap();
-        let body = NetworkBody { ipv4_range: range.to_owned(), ..body };
-        let changed = encode_changed(history, Some(body));
-        self.commit(Transaction::default().replace(&stored, changed)).await
+        let put = self.network_with(|body| body.ipv4_range = range.to_owned()).await;
+        self.commit(put).await
     }
 
     /// Closes the network, and lets those that match each of these selectors see one another.
     pub(super) async fn close(&self, selectors: &[&str]) -> Revision {
+        let mut transaction = self.network_with(|body| body.mode = Mode::Closed).await;
+        for (n, selector) in (0..).zip(selectors) {
+            transaction = transaction.and(self.policy_with(n, Some((selector, selector))).await);
+        }
+        self.commit(transaction).await
+    }
+
+    pub(super) async fn set_mode(&self, mode: Mode) -> Revision {
+        let put = self.network_with(|body| body.mode = mode).await;
+        self.commit(put).await
+    }
+
+    /// Writes a policy of this number, or deletes it.
+    pub(super) async fn set_policy(&self, number: u8, sides: Option<(&str, &str)>) -> Revision {
+        let put = self.policy_with(number, sides).await;
+        self.commit(put).await
+    }
+
+    /// Gives a node other labels.
+    pub(super) async fn relabel(&self, node: &Node, labels: &[&str]) -> Revision {
+        let labels = Labels::from_texts(labels).unwrap();
+        let body = NodeBody { created_at_millis: 1, labels, fixed_name: None };
+        let put = self.changed(keys::node(&network(), node.id), Some(body)).await;
+        self.commit(put).await
+    }
+
+    async fn network_with(&self, change: impl FnOnce(&mut NetworkBody)) -> Transaction {
         let key = keys::network(&network());
         let stored = self.replica.store.get(&key).await.unwrap().unwrap();
         let history = decode_history::<NetworkBody>(&stored.value, stored.modified).unwrap();
-        let body = history.present().body.clone().unwrap();
-        let closed = encode_changed(history, Some(NetworkBody { mode: Mode::Closed, ..body }));
-        let mut transaction = Transaction::default().replace(&stored, closed);
-        for (n, selector) in selectors.iter().enumerate() {
-            let policy = Policy { from: selector.parse().unwrap(), to: selector.parse().unwrap() };
-            let body = PolicyBody { created_at_millis: 1, policy };
-            let key = keys::policy(&network(), &format!("policy-{n}").parse().unwrap());
-            transaction = transaction.create(key, encode_first(&body));
+        let mut body = history.present().body.clone().unwrap();
+        change(&mut body);
+        Transaction::default().replace(&stored, encode_changed(history, Some(body)))
+    }
+
+    async fn policy_with(&self, number: u8, sides: Option<(&str, &str)>) -> Transaction {
+        let body = sides.map(|(from, to)| PolicyBody {
+            created_at_millis: 1,
+            policy: Policy { from: from.parse().unwrap(), to: to.parse().unwrap() },
+        });
+        let key = keys::policy(&network(), &format!("policy-{number}").parse().unwrap());
+        self.changed(key, body).await
+    }
+
+    /// A record's next body; its first where there is none.
+    async fn changed<T: wattle_proto::record::Body + Clone>(
+        &self,
+        key: Key,
+        body: Option<T>,
+    ) -> Transaction {
+        match (self.replica.store.get(&key).await.unwrap(), body) {
+            (Some(stored), body) => {
+                let history = decode_history::<T>(&stored.value, stored.modified).unwrap();
+                Transaction::default().replace(&stored, encode_changed(history, body))
+            }
+            (None, Some(body)) => Transaction::default().create(key, encode_first(&body)),
+            (None, None) => Transaction::default().put(keys::request("local", &[2]), Bytes::new()),
         }
-        self.commit(transaction).await
     }
 
     /// A transaction that concerns no agent.
