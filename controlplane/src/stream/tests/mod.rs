@@ -6,6 +6,7 @@ mod agent;
 mod cuts;
 mod ends;
 mod flow;
+mod hostile;
 mod inspect;
 mod lagging;
 mod malformed;
