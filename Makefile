@@ -39,12 +39,12 @@ check: ## Format, lints, docs, protocol, licences
 unit: ## Tests of each crate
 	@scripts/tools.sh build unit
 	# More at once than there are processors: most of them wait more than they work.
-	RUST_TEST_THREADS=4 cargo test --locked --workspace --exclude wattle-integration
+	RUST_TEST_THREADS=4 cargo test --locked --workspace --exclude wattle-integration --exclude wattle-fleet
 
 e2e: build ## Real processes and encrypted packets between network namespaces
 	@scripts/tools.sh demo
 	# With the runtime, whose test clock is there only beside those who set it.
-	cargo test --locked -p wattle-integration -p wattle-runtime
+	cargo test --locked -p wattle-integration -p wattle-runtime -p wattle-fleet
 
 test-kernel: build ## The kernel's own WireGuard, in an emulated machine where this one has none
 	@scripts/tools.sh demo # first: whether a kernel has WireGuard is asked with `ip`

@@ -15,7 +15,7 @@ build() {
     [ -x "$path" ] || { echo "kernel tests: cargo built no $name" >&2; exit 1; }
     echo "$path"
 }
-scenes=$(build kernel_dataplane --workspace --exclude wattle-integration)
+scenes=$(build kernel_dataplane --workspace --exclude wattle-integration --exclude wattle-fleet)
 smoke=$(build kernel_smoke --package wattle-integration)
 
 if scripts/kernel-has-wireguard.sh; then

@@ -22,7 +22,7 @@ run() {
 }
 
 echo "$(uname -sr), $(nproc) processors, $(rustc --version), dev build"
-WATTLE_SEEDS=$HISTORIES run cargo test --quiet --locked --workspace --exclude wattle-integration --test histories
+WATTLE_SEEDS=$HISTORIES run cargo test --quiet --locked --workspace --exclude wattle-integration --exclude wattle-fleet --test histories
 WATTLE_SEEDS=$MODELS run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test model
 for _ in $(seq "$MESHES"); do
     run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test mesh --test moves

@@ -1,0 +1,217 @@
+//! One machine without a kernel: its identity, what it holds, what it was told to do, and the task
+//! that keeps its stream open.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{select, sync::Notify, task::JoinHandle, time::sleep};
+use wattle_model::Digest;
+use wattle_runtime::backoff::Backoff;
+
+use super::{enrol, socket::Target, state::State, stream, world::World};
+
+/// As the real agent has them.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// What a frozen agent lets the control plane send before it stands still, HTTP/2's part of it.
+const SMALL_WINDOW: u32 = 1 << 10;
+
+/// A machine.
+pub(super) struct Agent {
+    /// In the whole fleet.
+    pub(super) number: usize,
+    pub(super) group: usize,
+    pub(super) target: Target,
+    pub(super) instance: [u8; 16],
+    pub(super) state: Mutex<State>,
+    wish: Mutex<Wish>,
+    /// The wish has changed.
+    pub(super) told: Notify,
+    task: Mutex<Option<JoinHandle<()>>>,
+    confirmed: Mutex<Confirmed>,
+    /// Where it says that it can be reached.
+    endpoint: Mutex<SocketAddr>,
+}
+
+/// What it holds, as the control plane has confirmed by a commit or a heartbeat since the agent was
+/// last told to connect.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Confirmed {
+    pub(super) revision: u64,
+    pub(super) at: u64,
+}
+
+/// What it was told.
+#[derive(Debug, Default)]
+struct Wish {
+    connected: bool,
+    frozen: bool,
+    /// It has moved, and hasn't said so.
+    moved: bool,
+}
+
+/// Why a stream ended.
+pub(super) enum End {
+    /// It was told to close it.
+    Told,
+    /// The node was deleted.
+    Removed,
+    /// The control plane asks for patience.
+    Retry(Duration, String),
+    /// Anything else.
+    Lost(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Lost(error.into())
+    }
+}
+
+impl Agent {
+    pub(super) fn new(number: usize, group: usize, target: Target) -> Arc<Self> {
+        Arc::new(Self {
+            number,
+            group,
+            target,
+            instance: rand::random(),
+            state: Mutex::default(),
+            wish: Mutex::default(),
+            told: Notify::new(),
+            task: Mutex::new(None),
+            confirmed: Mutex::default(),
+            endpoint: Mutex::new(enrol::endpoint(number)),
+        })
+    }
+
+    /// Opens its stream and keeps it open.
+    pub(super) fn connect(self: &Arc<Self>, world: &Arc<World>, forget: bool, frozen: bool) {
+        if forget {
+            *self.state.lock() = State::default();
+        }
+        *self.confirmed.lock() = Confirmed::default();
+        *self.wish.lock() = Wish { connected: true, frozen, moved: false };
+        let mut task = self.task.lock();
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            *task = Some(tokio::spawn(keep(self.clone(), world.clone())));
+        }
+    }
+
+    /// Closes its stream.
+    pub(super) async fn disconnect(&self) {
+        *self.wish.lock() = Wish::default();
+        self.told.notify_one();
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // A task that panicked has said so.
+            let _ = task.await;
+        }
+    }
+
+    /// Whether it reads.
+    pub(super) fn freeze(&self, frozen: bool) {
+        self.wish.lock().frozen = frozen;
+        self.told.notify_one();
+    }
+
+    /// Reports another endpoint.
+    pub(super) fn move_to(&self, endpoint: SocketAddr) {
+        *self.endpoint.lock() = endpoint;
+        self.wish.lock().moved = true;
+        self.told.notify_one();
+    }
+
+    pub(super) fn wants_stream(&self) -> bool {
+        self.wish.lock().connected
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        let wish = self.wish.lock();
+        wish.frozen && wish.connected
+    }
+
+    /// What HTTP/2 lets the control plane send it unread.
+    pub(super) fn window(&self) -> Option<u32> {
+        self.is_frozen().then_some(SMALL_WINDOW)
+    }
+
+    /// Whether there is something to report.
+    pub(super) fn takes_move(&self) -> bool {
+        std::mem::take(&mut self.wish.lock().moved)
+    }
+
+    pub(super) fn endpoint(&self) -> SocketAddr {
+        *self.endpoint.lock()
+    }
+
+    pub(super) fn confirmed(&self) -> Confirmed {
+        *self.confirmed.lock()
+    }
+
+    /// The digest and the number of what it holds.
+    pub(super) fn held(&self) -> (Digest, usize) {
+        let state = self.state.lock();
+        (state.digest(), state.entries())
+    }
+
+    /// The control plane has said that it holds a revision.
+    pub(super) fn confirm(&self, world: &World, revision: u64, at: u64) {
+        let before = std::mem::replace(&mut *self.confirmed.lock(), Confirmed { revision, at });
+        world.confirmed(self.number, before.revision, revision, at);
+    }
+}
+
+/// Keeps a stream open for as long as it should be.
+async fn keep(agent: Arc<Agent>, world: Arc<World>) {
+    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    while agent.wants_stream() {
+        let mut online = Online { world: &world, accepted: false };
+        let end = stream::follow(&agent, &world, &mut online).await;
+        if online.accepted {
+            backoff.reset();
+        }
+        drop(online);
+        let wait = match end {
+            End::Told => continue,
+            End::Removed => return world.counts.lost("removed".into()),
+            End::Retry(after, why) => {
+                world.counts.lost(why);
+                after + backoff.next()
+            }
+            End::Lost(error) => {
+                world.counts.lost(format!("{error:#}"));
+                backoff.next()
+            }
+        };
+        select! {
+            () = sleep(wait) => {}
+            () = agent.told.notified() => {}
+        }
+    }
+}
+
+/// Counts an agent whose stream is accepted.
+pub(super) struct Online<'a> {
+    world: &'a World,
+    accepted: bool,
+}
+
+impl Online<'_> {
+    pub(super) fn accepted(&mut self) {
+        if !std::mem::replace(&mut self.accepted, true) {
+            self.world.counts.online.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Online<'_> {
+    fn drop(&mut self) {
+        if self.accepted {
+            self.world.counts.online.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
