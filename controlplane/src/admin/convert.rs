@@ -130,11 +130,21 @@ pub(super) fn role(number: i32) -> Result<record::Role, Status> {
 
 /// What a request asks for as a mode; `None` where it leaves it open.
 pub(super) fn mode(number: i32) -> Result<Option<Mode>, Status> {
-    match admin::Mode::try_from(number) {
-        Ok(admin::Mode::Unspecified) => Ok(None),
-        Ok(admin::Mode::Mesh) => Ok(Some(Mode::Mesh)),
-        Ok(admin::Mode::Closed) => Ok(Some(Mode::Closed)),
-        Err(_) => Err(invalid("mode", format!("{number} isn't known: choose mesh or closed"))),
+    let mode = admin::Mode::try_from(number).map(mode_of);
+    mode.map_err(|_| invalid("mode", unknown_mode(number)))
+}
+
+/// Why a number is no mode.
+pub(super) fn unknown_mode(number: i32) -> String {
+    format!("{number} isn't known: choose mesh or closed")
+}
+
+/// A mode; `None` where it is left open.
+pub(super) const fn mode_of(mode: admin::Mode) -> Option<Mode> {
+    match mode {
+        admin::Mode::Unspecified => None,
+        admin::Mode::Mesh => Some(Mode::Mesh),
+        admin::Mode::Closed => Some(Mode::Closed),
     }
 }
 
@@ -181,7 +191,8 @@ pub(super) fn millis_after(now: SystemTime, after: Duration) -> u64 {
     clock::unix_millis(now + after)
 }
 
-const fn mode_message(mode: Mode) -> admin::Mode {
+/// A mode as messages carry it.
+pub(super) const fn mode_message(mode: Mode) -> admin::Mode {
     match mode {
         Mode::Mesh => admin::Mode::Mesh,
         Mode::Closed => admin::Mode::Closed,

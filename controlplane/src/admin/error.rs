@@ -8,6 +8,25 @@ use wattle_proto::InvalidField;
 
 use crate::store::{Key, StoreError};
 
+/// A field of a request that can't be what it is, and why.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) field: &'static str,
+    pub(super) why: String,
+}
+
+impl Wrong {
+    pub(super) fn new(field: &'static str, why: impl fmt::Display) -> Self {
+        Self { field, why: why.to_string() }
+    }
+}
+
+impl From<Wrong> for Status {
+    fn from(wrong: Wrong) -> Self {
+        invalid(wrong.field, wrong.why)
+    }
+}
+
 /// Names the field in whatever a check found wrong with a request.
 pub(super) trait Field<T> {
     /// INVALID_ARGUMENT, naming the field.

@@ -5,10 +5,12 @@
 //! the record of the request. Lists walk the store (`page`), so they show what was just written.
 //! Nodes are written by `crate::nodes` alone; nothing here speaks to agents.
 
+mod apply;
 mod bootstrap;
 mod changes;
 mod convert;
 mod error;
+mod explain;
 mod mutation;
 mod networks;
 mod nodes;
@@ -16,6 +18,7 @@ mod operators;
 mod page;
 mod policies;
 mod range;
+mod record;
 mod records;
 mod requests;
 mod service;

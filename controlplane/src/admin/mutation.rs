@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Times that a change is planned anew because the store changed under it.
-const ATTEMPTS: u32 = 8;
+pub(super) const ATTEMPTS: u32 = 8;
 /// The longest pause before the first repetition, and before any.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(200));
 /// Bytes of a request id at the most.
@@ -60,6 +60,15 @@ impl<A> Planned<A> {
     pub(super) fn nothing(unchanged: Transaction, answer: A) -> Self {
         Self { transaction: unchanged, answer }
     }
+
+    /// Nothing to write, not even that it was asked for: the answer is as it is.
+    pub(super) fn settled(answer: A) -> Self {
+        Self { transaction: Transaction::default(), answer }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.transaction == Transaction::default()
+    }
 }
 
 /// Does what `plan` says, or repeats the answer that this request had before. `plan` is called
@@ -86,14 +95,22 @@ where
             // Perhaps this very request, sent twice, was done in the meantime.
             Err(refused) => return asked.answered_before(store).await?.ok_or(refused),
         };
+        if planned.is_settled() {
+            return Ok(planned.answer);
+        }
         if let ControlFlow::Break(answer) = asked.commit(store, planned).await? {
             return Ok(answer);
         }
         tokio::time::sleep(backoff.next()).await;
     }
-    Err(Status::aborted(format!(
+    Err(contended())
+}
+
+/// The store changed under every attempt.
+pub(super) fn contended() -> Status {
+    Status::aborted(format!(
         "others changed the same things {ATTEMPTS} times meanwhile: send the request again"
-    )))
+    ))
 }
 
 /// Whose request ids they are: an operator's, or those of the local socket.

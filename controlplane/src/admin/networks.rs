@@ -1,12 +1,14 @@
 //! Networks: what may be one, and what may change while nodes live in it.
 //!
-//! Two rules span keys that one transaction can't compare: ranges of two networks never overlap,
-//! and a network that is deleted or moved has no node. Every change of ranges therefore writes
-//! `keys::ranges`, and whatever adds a node or a token to a network writes its `keys::occupancy`;
-//! both are compared with what was read before the check.
+//! Some rules span keys that one transaction can't compare: ranges of two networks never overlap, a
+//! network that is deleted or moved has no node, and its policies go with it. Every change of ranges
+//! therefore writes `keys::ranges`, whatever adds a node or a token to a network writes its
+//! `keys::occupancy`, and whatever writes it or its policies writes its `keys::shape`; all are
+//! compared with what was read before the check.
 
-use std::time::SystemTime;
+use std::{collections::BTreeMap, time::SystemTime};
 
+use bytes::Bytes;
 use prost::Message as _;
 use tonic::Status;
 use wattle_model::{History, Mode, NetworkName, Revision};
@@ -19,7 +21,7 @@ use wattle_runtime::clock;
 
 use super::{
     convert::{self, parse},
-    error,
+    error::Wrong,
     mutation::Planned,
     page::PageRequest,
     range::Ranges,
@@ -30,8 +32,9 @@ use crate::{
     store::{Store, Stored, Transaction, keys},
 };
 
-/// Join tokens that are revoked together with their network, at most: one transaction holds them.
-const MAX_REVOKED: usize = 100;
+/// Join tokens and policies that go together with their network, at most: one transaction holds
+/// them.
+const MAX_GONE: usize = 100;
 
 /// A network that lives, as it was read.
 pub(super) struct Found {
@@ -115,7 +118,7 @@ pub(super) async fn plan_create(
             Transaction::default().replace(&stored, anew)
         }
     };
-    let transaction = transaction.and(claim_ranges(store, &name, ranges).await?);
+    let transaction = transaction.and(claim_ranges(store, &name, ranges).await?).and(shaped(&name));
     let network = convert::network(&name, &body, Revision::ZERO);
     let answer = admin::CreateNetworkResponse { network: Some(network), revision: 0 };
     Ok(Planned { transaction, answer })
@@ -151,20 +154,25 @@ pub(super) async fn plan_update(
     let network = convert::network(&found.name, &next, Revision::ZERO);
     let changed = record::encode_changed(found.history, Some(next));
     let answer = admin::UpdateNetworkResponse { network: Some(network), revision: 0 };
-    Ok(Planned { transaction: transaction.replace(&found.stored, changed), answer })
+    let transaction = transaction.replace(&found.stored, changed).and(shaped(&found.name));
+    Ok(Planned { transaction, answer })
 }
 
-/// The end of a network in which no node lives. Its join tokens go with it: they must not open a
-/// later network of the same name.
+/// The end of a network in which no node lives. Its join tokens and policies go with it: they must
+/// not open or shape a later network of the same name.
 pub(super) async fn plan_delete(
     store: &dyn Store,
     request: &admin::DeleteNetworkRequest,
     now: SystemTime,
 ) -> Result<Planned<admin::DeleteNetworkResponse>, Status> {
     let found = find(store, "name", &request.name).await?;
+    let shape = keys::shape(&found.name);
+    let read = store.get(&shape).await.map_err(store_failed)?;
     let transaction = must_be_empty(store, "name", &found.name)
         .await?
-        .and(revoke_tokens(store, &found.name, now).await?)
+        .and(with_network(store, &found.name, now).await?)
+        .as_read(shape, read.as_ref())
+        .and(shaped(&found.name))
         .replace(&found.stored, record::encode_changed(found.history, None));
     Ok(Planned { transaction, answer: admin::DeleteNetworkResponse::default() })
 }
@@ -175,19 +183,68 @@ async fn must_be_empty(
     field: &str,
     name: &NetworkName,
 ) -> Result<Transaction, Status> {
+    empty(store, name).await?.map_err(|why| Status::failed_precondition(format!("{field}: {why}")))
+}
+
+/// That no node lives in the network: what has to hold at the commit for it to stay so, or why not.
+pub(super) async fn empty(
+    store: &dyn Store,
+    name: &NetworkName,
+) -> Result<Result<Transaction, String>, Status> {
     let key = keys::occupancy(name);
     let before = store.get(&key).await.map_err(store_failed)?;
+    let mut live = false;
     records::each(store, &keys::nodes(name), |stored| {
         let (_, _, node) = records::node(stored)?;
-        match node.present().body {
-            None => Ok(()),
-            Some(_) => Err(Status::failed_precondition(format!(
-                "{field}: nodes live in network {name}: delete them first"
-            ))),
-        }
+        live |= node.present().body.is_some();
+        Ok(())
     })
     .await?;
-    Ok(Transaction::default().as_read(key, before.as_ref()))
+    if live {
+        return Ok(Err(format!("nodes live in network {name}: delete them first")));
+    }
+    Ok(Ok(Transaction::default().as_read(key, before.as_ref())))
+}
+
+/// What every transaction writes that writes a network or a policy of it.
+pub(super) fn shaped(name: &NetworkName) -> Transaction {
+    Transaction::default().put(keys::shape(name), Bytes::new())
+}
+
+/// The ranges of all networks, and what has to hold at the commit for them to stay so.
+pub(super) async fn all_ranges(
+    store: &dyn Store,
+) -> Result<(BTreeMap<NetworkName, Ranges>, Transaction), Status> {
+    let key = keys::ranges();
+    let before = store.get(&key).await.map_err(store_failed)?;
+    let mut all = BTreeMap::new();
+    records::each(store, &keys::networks(), |stored| {
+        let (name, history) = records::network(stored)?;
+        all.extend(history.present().body.as_ref().map(|body| (name, Ranges::of(body))));
+        Ok(())
+    })
+    .await?;
+    Ok((all, Transaction::default().as_read(key, before.as_ref())))
+}
+
+/// Refuses ranges that another network has.
+pub(super) fn check_overlap(
+    all: &BTreeMap<NetworkName, Ranges>,
+    name: &NetworkName,
+    ranges: Ranges,
+) -> Result<(), Wrong> {
+    for (other, theirs) in all.iter().filter(|(other, _)| *other != name) {
+        if let Some((field, range)) = ranges.overlap(theirs) {
+            let why = format!("it overlaps {range} of network {other}: choose another range");
+            return Err(Wrong::new(field, why));
+        }
+    }
+    Ok(())
+}
+
+/// What every transaction writes that gives a network its ranges.
+pub(super) fn ranged(name: &NetworkName) -> Transaction {
+    Transaction::default().put(keys::ranges(), name.to_string().into_bytes().into())
 }
 
 /// Refuses ranges that another network has; the comparison keeps it so until the commit.
@@ -196,45 +253,42 @@ async fn claim_ranges(
     name: &NetworkName,
     ranges: Ranges,
 ) -> Result<Transaction, Status> {
-    let key = keys::ranges();
-    let before = store.get(&key).await.map_err(store_failed)?;
-    records::each(store, &keys::networks(), |stored| {
-        let (other, history) = records::network(stored)?;
-        let body = history.present().body.as_ref().filter(|_| other != *name);
-        match body.and_then(|body| ranges.overlap(&Ranges::of(body))) {
-            None => Ok(()),
-            Some((field, range)) => Err(error::invalid(
-                field,
-                format!("it overlaps {range} of network {other}: choose another range"),
-            )),
-        }
-    })
-    .await?;
-    let last = name.to_string().into_bytes().into();
-    Ok(Transaction::default().as_read(key.clone(), before.as_ref()).put(key, last))
+    let (all, unchanged) = all_ranges(store).await?;
+    check_overlap(&all, name, ranges)?;
+    Ok(unchanged.and(ranged(name)))
 }
 
-async fn revoke_tokens(
+/// Revokes the network's join tokens and deletes its policies.
+async fn with_network(
     store: &dyn Store,
     name: &NetworkName,
     now: SystemTime,
 ) -> Result<Transaction, Status> {
     let (mut transaction, now) = (Transaction::default(), clock::unix_millis(now));
+    let mut replace = |stored: &Stored, value: Bytes| {
+        if transaction.operations.len() == MAX_GONE {
+            return Err(Status::failed_precondition(format!(
+                "name: network {name} has more than {MAX_GONE} live join tokens and policies, the \
+                 most that go with it: revoke or delete some first"
+            )));
+        }
+        transaction = std::mem::take(&mut transaction).replace(stored, value);
+        Ok(())
+    };
     records::each(store, &keys::join_tokens(), |stored| {
         let (_, token) = records::join_token(stored)?;
         if token.network != name.as_str() || token.revoked || token.expires_at_millis <= now {
             return Ok(());
         }
-        if transaction.operations.len() == MAX_REVOKED {
-            return Err(Status::failed_precondition(format!(
-                "name: network {name} has more than {MAX_REVOKED} live join tokens, the most \
-                 that are revoked with it: revoke some first"
-            )));
+        replace(stored, JoinToken { revoked: true, ..token }.encode_to_vec().into())
+    })
+    .await?;
+    records::each(store, &keys::policies(name), |stored| {
+        let (_, _, history) = records::policy(stored)?;
+        if history.present().body.is_none() {
+            return Ok(());
         }
-        let revoked = JoinToken { revoked: true, ..token };
-        let taken = std::mem::take(&mut transaction);
-        transaction = taken.replace(stored, revoked.encode_to_vec().into());
-        Ok(())
+        replace(stored, record::encode_changed(history, None))
     })
     .await?;
     Ok(transaction)

@@ -30,14 +30,24 @@ pub(super) async fn get(
     agents: &Agents,
     request: &admin::GetNodeRequest,
 ) -> Result<admin::GetNodeResponse, Status> {
-    let (network, id) = find(agents, request.node.as_ref()).await?;
+    let (_, _, node) = one(agents, "node", request.node.as_ref()).await?;
+    Ok(admin::GetNodeResponse { node: Some(node) })
+}
+
+/// The node that a field of a request names.
+pub(super) async fn one(
+    agents: &Agents,
+    field: &str,
+    node: Option<&admin::NodeRef>,
+) -> Result<(NetworkName, NodeId, admin::Node), Status> {
+    let (network, id) = find(agents, field, node).await?;
     let stored = agents.replica.store.get(&keys::node(&network, id)).await.map_err(store_failed)?;
     let node = match stored {
         Some(stored) => message(agents, &stored).await?,
         None => None,
     };
-    let node = node.ok_or_else(|| none(&network, &id.to_string()))?;
-    Ok(admin::GetNodeResponse { node: Some(node) })
+    let node = node.ok_or_else(|| none(field, &network, &id.to_string()))?;
+    Ok((network, id, node))
 }
 
 /// A page of live nodes.
@@ -76,7 +86,7 @@ pub(super) async fn plan_label(
     let peer = keys::peer(&loaded.record.network, loaded.node);
     let peer = agents.replica.store.get(&peer).await.map_err(store_failed)?;
     let Some(peer) = peer else {
-        return Err(none(&loaded.record.network, loaded.record.name.as_str()));
+        return Err(none("node", &loaded.record.network, loaded.record.name.as_str()));
     };
     let mut node = records::node_message(&loaded.record.network, &loaded.body, &peer)?;
     node.labels = labels_map(&labels);
@@ -117,29 +127,30 @@ fn changed(labels: &Labels, request: &admin::LabelNodeRequest) -> Result<Labels,
 }
 
 async fn load(agents: &Agents, node: Option<&admin::NodeRef>) -> Result<LoadedNode, Status> {
-    let (network, id) = find(agents, node).await?;
+    let (network, id) = find(agents, "node", node).await?;
     let loaded = agents.nodes.load(id).await.map_err(store_failed)?;
-    loaded.ok_or_else(|| none(&network, &id.to_string()))
+    loaded.ok_or_else(|| none("node", &network, &id.to_string()))
 }
 
 /// By id, or by name.
 async fn find(
     agents: &Agents,
+    field: &str,
     node: Option<&admin::NodeRef>,
 ) -> Result<(NetworkName, NodeId), Status> {
     let Some(node) = node.filter(|node| !node.node.is_empty()) else {
-        return Err(invalid("node.node", "missing: say the node's name or id"));
+        return Err(invalid(&format!("{field}.node"), "missing: say the node's name or id"));
     };
     let store = &*agents.replica.store;
-    let network = networks::find(store, "node.network", &node.network).await?.name;
+    let network = networks::find(store, &format!("{field}.network"), &node.network).await?.name;
     let found = agents.nodes.find(&network, &node.node).await.map_err(store_failed)?;
-    found.map(|id| (network.clone(), id)).ok_or_else(|| none(&network, &node.node))
+    found.map(|id| (network.clone(), id)).ok_or_else(|| none(field, &network, &node.node))
 }
 
 /// An error repeats at most this much of what somebody sent.
-fn none(network: &NetworkName, node: &str) -> Status {
+fn none(field: &str, network: &NetworkName, node: &str) -> Status {
     let node: String = node.chars().take(80).collect();
-    Status::not_found(format!("node.node: network {network} has no node {node}"))
+    Status::not_found(format!("{field}.node: network {network} has no node {node}"))
 }
 
 /// The node of a `v1/node/` record, with its session; `None` where it doesn't live.

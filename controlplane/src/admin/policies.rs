@@ -23,10 +23,23 @@ pub(super) async fn get(
 ) -> Result<admin::GetPolicyResponse, Status> {
     let network = networks::find(store, "network", &request.network).await?.name;
     let name: PolicyName = parse("name", &request.name)?;
-    let stored = store.get(&keys::policy(&network, &name)).await.map_err(store_failed)?;
-    let policy = stored.as_ref().map(message).transpose()?.flatten();
+    let policy = named(store, &network, [name.clone()]).await?.pop();
     let policy = policy.ok_or_else(|| none(&network, &name))?;
     Ok(admin::GetPolicyResponse { policy: Some(policy) })
+}
+
+/// Policies by name, without those that are gone.
+pub(super) async fn named(
+    store: &dyn Store,
+    network: &NetworkName,
+    names: impl IntoIterator<Item = PolicyName>,
+) -> Result<Vec<admin::Policy>, Status> {
+    let mut policies = Vec::new();
+    for name in names {
+        let stored = store.get(&keys::policy(network, &name)).await.map_err(store_failed)?;
+        policies.extend(stored.as_ref().map(message).transpose()?.flatten());
+    }
+    Ok(policies)
 }
 
 /// A page of policies.

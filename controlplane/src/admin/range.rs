@@ -3,10 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use tonic::Status;
 use wattle_proto::record::NetworkBody;
 
-use super::error::{Field as _, invalid};
+use super::error::Wrong;
 
 const IPV4_LENGTHS: std::ops::RangeInclusive<u8> = 8..=30;
 const IPV6_LENGTHS: std::ops::RangeInclusive<u8> = 48..=120;
@@ -20,13 +19,14 @@ pub(super) struct Ranges {
 
 impl Ranges {
     /// Checks two texts; an empty one is no range.
-    pub(super) fn parse(ipv4: &str, ipv6: &str) -> Result<Self, Status> {
-        let ipv4 =
-            (!ipv4.is_empty()).then(|| parse_ipv4(ipv4)).transpose().in_field("ipv4_range")?;
-        let ipv6 =
-            (!ipv6.is_empty()).then(|| parse_ipv6(ipv6)).transpose().in_field("ipv6_range")?;
+    pub(super) fn parse(ipv4: &str, ipv6: &str) -> Result<Self, Wrong> {
+        let wrong = |field| move |why: InvalidRange| Wrong::new(field, why);
+        let ipv4 = (!ipv4.is_empty()).then(|| parse_ipv4(ipv4)).transpose();
+        let ipv4 = ipv4.map_err(wrong("ipv4_range"))?;
+        let ipv6 = (!ipv6.is_empty()).then(|| parse_ipv6(ipv6)).transpose();
+        let ipv6 = ipv6.map_err(wrong("ipv6_range"))?;
         if ipv4.is_none() && ipv6.is_none() {
-            return Err(invalid(
+            return Err(Wrong::new(
                 "ipv4_range",
                 "a network has an IPv4 range, an IPv6 range or both",
             ));
@@ -168,7 +168,7 @@ mod tests {
             ("", "fe80::/64", "ipv6_range: fe80::/64 isn't all unicast"),
             ("", "::/64", "ipv6_range: ::/64 isn't all unicast"),
         ] {
-            let status = Ranges::parse(ipv4, ipv6).unwrap_err();
+            let status = tonic::Status::from(Ranges::parse(ipv4, ipv6).unwrap_err());
             assert_eq!(status.code(), tonic::Code::InvalidArgument);
             assert!(status.message().starts_with(expected), "{}", status.message());
         }

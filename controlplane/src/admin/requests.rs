@@ -2,11 +2,12 @@
 
 use wattle_model::Revision;
 use wattle_proto::admin::{
-    CreateJoinTokenRequest, CreateJoinTokenResponse, CreateNetworkRequest, CreateNetworkResponse,
-    CreateOperatorRequest, CreateOperatorResponse, DeleteNetworkRequest, DeleteNetworkResponse,
-    DeleteNodeRequest, DeleteNodeResponse, LabelNodeRequest, LabelNodeResponse, Network, Node,
-    RevokeJoinTokenRequest, RevokeJoinTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse,
-    UpdateNetworkRequest, UpdateNetworkResponse,
+    ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse,
+    CreateNetworkRequest, CreateNetworkResponse, CreateOperatorRequest, CreateOperatorResponse,
+    DeleteNetworkRequest, DeleteNetworkResponse, DeleteNodeRequest, DeleteNodeResponse,
+    LabelNodeRequest, LabelNodeResponse, Network, Node, RevokeJoinTokenRequest,
+    RevokeJoinTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse, UpdateNetworkRequest,
+    UpdateNetworkResponse,
 };
 
 use super::mutation::{Answer, Mutation};
@@ -60,6 +61,25 @@ impl Answer for CreateJoinTokenResponse {
 
     fn forget_secrets(&mut self) {
         self.token.clear();
+    }
+}
+
+impl Mutation for ApplyRequest {
+    const METHOD: &'static str = "Apply";
+    type Answer = ApplyResponse;
+
+    fn request_id(&self) -> &[u8] {
+        &self.request_id
+    }
+}
+
+impl Answer for ApplyResponse {
+    fn made_at(&mut self, revision: Revision) {
+        self.revision = revision.0;
+        let after = self.applied.iter_mut().filter_map(|applied| applied.after.as_mut());
+        // 0 stands for the one being made.
+        let made = after.filter_map(|after| after.revision.as_mut().filter(|own| **own == 0));
+        made.for_each(|own| *own = revision.0);
     }
 }
 

@@ -8,6 +8,7 @@ use wattle_proto::admin::{self, admin_service_server::AdminService};
 use wattle_runtime::clock;
 
 use super::{
+    apply, explain,
     mutation::mutate,
     networks, nodes, operators, policies,
     session::Agents,
@@ -141,12 +142,16 @@ impl AdminService for Admin {
         policies::list(self.store(), request.get_ref()).await.map(Response::new)
     }
 
-    async fn apply(&self, _: Request<admin::ApplyRequest>) -> Answer<admin::ApplyResponse> {
-        Err(Status::unimplemented("policies"))
+    async fn apply(&self, request: Request<admin::ApplyRequest>) -> Answer<admin::ApplyResponse> {
+        let (principal, request, now) = called(&request)?;
+        apply::apply(&self.agents, principal, request, now).await.map(Response::new)
     }
 
-    async fn explain(&self, _: Request<admin::ExplainRequest>) -> Answer<admin::ExplainResponse> {
-        Err(Status::unimplemented("policies"))
+    async fn explain(
+        &self,
+        request: Request<admin::ExplainRequest>,
+    ) -> Answer<admin::ExplainResponse> {
+        explain::explain(&self.agents, request.get_ref()).await.map(Response::new)
     }
 
     async fn create_join_token(

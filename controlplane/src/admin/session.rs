@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tonic::Status;
 use wattle_model::{NetworkName, NodeId, Revision};
 use wattle_proto::admin;
 
 use crate::{
-    nodes::Nodes,
+    nodes::{Nodes, store_failed},
     replica::Replica,
     stream::{DataPlane, SessionInfo, Sessions},
 };
@@ -21,7 +22,23 @@ pub(super) struct Agents {
     pub(super) sessions: Sessions,
 }
 
+/// How long the index may take to come to the store's head.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
 impl Agents {
+    /// The store's head, once the index shows it.
+    pub(super) async fn caught_up(&self) -> Result<Revision, Status> {
+        let head = self.replica.store.head().await.map_err(store_failed)?;
+        let mut indexed = self.replica.live.head();
+        let reached = timeout(CATCH_UP, indexed.wait_for(|indexed| *indexed >= head)).await;
+        match reached {
+            Ok(Ok(_)) => Ok(head),
+            Ok(Err(_)) | Err(_) => Err(Status::unavailable(format!(
+                "this replica hasn't read the store up to revision {head} yet: try again"
+            ))),
+        }
+    }
+
     /// A node's session; `None` where its agent was never connected to this replica.
     pub(super) fn session(
         &self,

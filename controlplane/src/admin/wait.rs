@@ -85,7 +85,7 @@ pub(super) fn lagging(agents: &Agents, node: &Lagging) -> admin::NodeProgress {
 }
 
 /// A node's name, or its id where it was deleted meanwhile.
-fn name(agents: &Agents, network: &NetworkName, node: NodeId) -> String {
+pub(super) fn name(agents: &Agents, network: &NetworkName, node: NodeId) -> String {
     let index = agents.replica.live.read();
     let bytes = index.node(network, node).and_then(|node| node.entry.cloned());
     drop(index);

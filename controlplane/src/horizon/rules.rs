@@ -57,13 +57,13 @@ fn history<T: Body>(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transactio
     Ok(trimmed.then(|| Transaction::default().replace(stored, encode_unchanged(&history))))
 }
 
-/// A network that goes takes the record of who was in it along.
+/// A network that goes takes along the records that say when it was last changed.
 fn network(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Unreadable> {
     let change = history::<NetworkBody>(stored, cutoff)?;
     let name = stored.key.as_str().rsplit('/').next().and_then(|name| name.parse().ok());
     Ok(match (change, name) {
         (Some(change), Some(name)) if is_removal(&change) => {
-            Some(change.delete(keys::occupancy(&name)))
+            Some(change.delete(keys::occupancy(&name)).delete(keys::shape(&name)))
         }
         (change, _) => change,
     })

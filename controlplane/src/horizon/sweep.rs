@@ -13,7 +13,7 @@ use super::{
 };
 use crate::store::{Outcome, Store, StoreError, Transaction};
 
-/// Records of one transaction. A record may take two operations.
+/// Records of one transaction. A record may take three operations.
 const BATCH: usize = 32;
 
 /// Says how many records were forgotten or shortened.

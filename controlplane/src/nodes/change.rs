@@ -70,12 +70,27 @@ impl LoadedNode {
         })
     }
 
-    /// Gives it these labels and no others.
-    pub fn plan_label(&self, labels: Labels) -> Transaction {
+    /// The revision since which it has its labels.
+    pub fn labelled(&self) -> Revision {
+        self.history.present().from
+    }
+
+    /// Writes nothing, and demands that it lives and has the labels that were read. Its deletion
+    /// writes the same record.
+    pub fn same_labels(&self) -> Transaction {
+        Transaction::default().unchanged(&self.life)
+    }
+
+    /// Gives it these labels and no others, whatever else became of it while it lives.
+    pub fn relabel(&self, labels: Labels) -> Transaction {
         let body = NodeBody { labels, ..self.body.clone() };
-        Transaction::default()
-            .unchanged(&self.identity)
-            .replace(&self.life, encode_changed(self.history.clone(), Some(body)))
+        let changed = encode_changed(self.history.clone(), Some(body));
+        Transaction::default().replace(&self.life, changed)
+    }
+
+    /// Gives it these labels and no others, where all of it is as it was read.
+    pub fn plan_label(&self, labels: Labels) -> Transaction {
+        self.relabel(labels).unchanged(&self.identity)
     }
 
     /// Says where it may be reached; `None` where that is what the store says already. The entry is

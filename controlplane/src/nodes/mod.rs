@@ -128,12 +128,29 @@ impl Nodes {
         network: &NetworkName,
         text: &str,
     ) -> Result<Option<NodeId>, StoreError> {
-        if let Ok(node) = text.parse::<NodeId>() {
-            let live = self.load(node).await?;
-            if live.is_some_and(|node| node.record.network == *network) {
-                return Ok(Some(node));
-            }
+        match self.by_id(network, text).await? {
+            Some(node) => Ok(Some(node)),
+            None => self.by_name(network, text).await,
         }
+    }
+
+    /// The live node with this id in hex.
+    pub async fn by_id(
+        &self,
+        network: &NetworkName,
+        text: &str,
+    ) -> Result<Option<NodeId>, StoreError> {
+        let Ok(node) = text.parse::<NodeId>() else { return Ok(None) };
+        let live = self.load(node).await?;
+        Ok(live.filter(|live| live.record.network == *network).map(|_| node))
+    }
+
+    /// The node with this name.
+    pub async fn by_name(
+        &self,
+        network: &NetworkName,
+        text: &str,
+    ) -> Result<Option<NodeId>, StoreError> {
         let Ok(name) = text.parse::<NodeName>() else { return Ok(None) };
         let claim = prepare::claim(&*self.store, &keys::name(network, &name)).await?;
         Ok(claim.map(|(claim, _)| claim.node))

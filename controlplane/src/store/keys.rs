@@ -42,6 +42,14 @@ pub fn occupancy(network: &NetworkName) -> Key {
     Key::new(format!("v1/occupancy/{network}"))
 }
 
+/// Put by every transaction that writes the network or a policy of it, and by every Apply in it;
+/// compared by Apply, whose answer speaks of all of them, and by the network's deletion. Labels that
+/// are set one by one don't put it: they would keep an Apply in a busy network from ever ending.
+/// The value says nothing.
+pub fn shape(network: &NetworkName) -> Key {
+    Key::new(format!("v1/shape/{network}"))
+}
+
 /// All networks.
 pub fn networks() -> Key {
     Key::new("v1/network/")

@@ -357,7 +357,7 @@ pub struct ListPoliciesResponse {
 pub struct ApplyRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub request_id: ::prost::bytes::Bytes,
-    /// Violations name what they concern by its place: "resources\[3\].policy.from".
+    /// At most 5,000, and so many expectations. Violations name what they concern by its place: "resources\[3\].policy.from".
     #[prost(message, repeated, tag = "2")]
     pub resources: ::prost::alloc::vec::Vec<Resource>,
     /// What must hold once the resources are applied; where one doesn't, nothing is changed.
@@ -370,7 +370,8 @@ pub struct ApplyRequest {
 /// What a network, a policy or a node's labels should be.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resource {
-    /// Where set, the resource's revision must be this one; 0: there must be none.
+    /// Where set, the resource's revision must be this one; 0: there must be none. Of labels: they must
+    /// not have changed since this revision, be it theirs or the node's.
     #[prost(uint64, optional, tag = "4")]
     pub revision: ::core::option::Option<u64>,
     /// There should be no such policy. Only policies can be deleted so.
@@ -447,7 +448,7 @@ pub struct ApplyResponse {
     /// One for each resource, in their order.
     #[prost(message, repeated, tag = "2")]
     pub applied: ::prost::alloc::vec::Vec<Applied>,
-    /// What the changes mean for sight, in each network that they concern.
+    /// What the changes mean for sight, in each network in which something changes.
     #[prost(message, repeated, tag = "3")]
     pub sight: ::prost::alloc::vec::Vec<SightChange>,
 }
@@ -455,11 +456,11 @@ pub struct ApplyResponse {
 pub struct Applied {
     #[prost(enumeration = "applied::Action", tag = "1")]
     pub action: i32,
-    /// "default", "default/web-to-db".
+    /// "default", "default/web-to-db"; labels have their node's, "default/web-1".
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
     /// What it is now, and what it becomes: as Resource, for a difference to be shown. Absent where
-    /// there is no such thing.
+    /// there is no such thing. With dry_run, what changes has no revision yet.
     #[prost(message, optional, tag = "3")]
     pub before: ::core::option::Option<Resource>,
     #[prost(message, optional, tag = "4")]
@@ -557,7 +558,7 @@ pub struct ExplainResponse {
     pub mode: i32,
     #[prost(bool, tag = "3")]
     pub sees: bool,
-    /// The policies that let the two see each other.
+    /// The policies that let the two see each other, at most 100; none in a mesh, where all do.
     #[prost(message, repeated, tag = "4")]
     pub policies: ::prost::alloc::vec::Vec<Policy>,
     #[prost(message, optional, tag = "5")]
@@ -1362,7 +1363,11 @@ pub mod admin_service_client {
         /// What is so already is left alone. Whatever is wrong with the request is said at once, in the
         /// status's google.rpc.BadRequest: INVALID_ARGUMENT for mistakes, ABORTED where a resource has
         /// another revision than the one given, FAILED_PRECONDITION where an expectation doesn't hold or
-        /// the changes don't fit one transaction.
+        /// the changes don't fit one transaction. A header carries those violations: some 8 KB of them are
+        /// said, and the last one counts the rest.
+        ///
+        /// A request that changes nothing leaves no trace: repeated, it is looked at anew. With dry_run
+        /// none does, and request_id may be empty.
         pub async fn apply(
             &mut self,
             request: impl tonic::IntoRequest<super::ApplyRequest>,
@@ -1719,7 +1724,11 @@ pub mod admin_service_server {
         /// What is so already is left alone. Whatever is wrong with the request is said at once, in the
         /// status's google.rpc.BadRequest: INVALID_ARGUMENT for mistakes, ABORTED where a resource has
         /// another revision than the one given, FAILED_PRECONDITION where an expectation doesn't hold or
-        /// the changes don't fit one transaction.
+        /// the changes don't fit one transaction. A header carries those violations: some 8 KB of them are
+        /// said, and the last one counts the rest.
+        ///
+        /// A request that changes nothing leaves no trace: repeated, it is looked at anew. With dry_run
+        /// none does, and request_id may be empty.
         async fn apply(
             &self,
             request: tonic::Request<super::ApplyRequest>,

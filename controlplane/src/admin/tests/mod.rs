@@ -1,6 +1,7 @@
 //! The service on an embedded store: in one process, without TLS, called as tonic calls it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod apply;
 mod bootstrap;
 mod lists;
 mod networks;
