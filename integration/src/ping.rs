@@ -27,7 +27,12 @@ pub fn ping(host: &Host, address: IpAddr, limit: Duration) -> Result<bool> {
         .stderr(Stdio::null())
         .status()
         .context("ping (Debian package iputils-ping)")?;
-    Ok(status.success())
+    match status.code() {
+        Some(0) => Ok(true),
+        // No answer, or no way there yet.
+        Some(1 | 2) => Ok(false),
+        _ => bail!("ping: {status}: is Debian's package iputils-ping installed?"),
+    }
 }
 
 /// Waits until each pair of agents has exchanged packets at all addresses. One of the two pings: its
