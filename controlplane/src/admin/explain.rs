@@ -1,13 +1,20 @@
 //! Why two nodes see each other, or don't: the mode, the policies, and what is known of both agents.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use tonic::Status;
-use wattle_model::Mode;
+use wattle_model::{Mode, NodeId};
 use wattle_proto::admin;
+use wattle_runtime::clock;
 
 use super::{convert, error::invalid, nodes, policies, session::Agents};
 
 /// Policies named at the most: one is enough to see each other.
 const MAX_POLICIES: usize = 100;
+
+/// How long an agent may take to say how its tunnel is.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the index says of two nodes of a network, once it has all that was written before the call.
 pub(super) async fn explain(
@@ -43,6 +50,8 @@ pub(super) async fn explain(
     let sees = shape.mode == Mode::Mesh || !names.is_empty();
     let names = names.into_iter().take(MAX_POLICIES).cloned();
     let store = &*agents.replica.store;
+    let (node_tunnel, other_tunnel) =
+        tokio::join!(tunnel(agents, id, other_id), tunnel(agents, other_id, id));
     Ok(admin::ExplainResponse {
         revision: revision.0,
         mode: convert::mode_message(shape.mode).into(),
@@ -50,7 +59,17 @@ pub(super) async fn explain(
         policies: policies::named(store, &network, names).await?,
         node: Some(node),
         other: Some(other),
-        node_tunnel: None,
-        other_tunnel: None,
+        node_tunnel,
+        other_tunnel,
+    })
+}
+
+/// What an agent says of its tunnel to a peer that it sees; `None` where it says nothing.
+async fn tunnel(agents: &Agents, node: NodeId, peer: NodeId) -> Option<admin::Tunnel> {
+    let tunnel = agents.sessions.inspect(node, peer, PATIENCE).await?;
+    let handshake = tunnel.last_handshake.and_then(|ago| clock::now().checked_sub(ago));
+    Some(admin::Tunnel {
+        endpoint: tunnel.endpoint.map_or_else(Bytes::new, |e| e.to_bytes().into()),
+        last_handshake: handshake.map(Into::into),
     })
 }
