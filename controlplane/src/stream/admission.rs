@@ -21,7 +21,7 @@ use tokio::{
 use super::body::Gate;
 
 /// Full sets being sent at the same time: enough to keep every core and the network busy.
-const PLACES: usize = 64;
+pub(super) const PLACES: usize = 64;
 /// How long an agent waits for a place. Less than the three heartbeats after which it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Whoever hasn't read for so long goes on without a place: it holds up nobody who would read.

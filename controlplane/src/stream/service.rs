@@ -49,6 +49,12 @@ impl SyncService {
         self.shared.frames.encodes()
     }
 
+    /// A place among the full sets, as a stream has one.
+    #[cfg(test)]
+    pub(super) fn turn(&self) -> super::admission::Turn {
+        self.shared.admission.turn(Arc::default())
+    }
+
     fn sync(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         if request.uri().path() != SYNC {
             return Err(Status::unimplemented("the sync service has the one method Sync"));

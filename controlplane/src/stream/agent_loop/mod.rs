@@ -204,10 +204,11 @@ impl AgentLoop {
         let report = self.reports.due();
         let cut = self.drain.as_ref().map(|drain| drain.cut_at);
         let heard = (!self.budget.allows()).then(|| self.budget.next());
-        let due = [report, cut, heard, self.turn.until()]
-            .into_iter()
-            .flatten()
-            .fold(self.heartbeat_at, Instant::min);
+        // Who waits for its first set can't be sent a heartbeat: that one is due would only keep
+        // this loop awake.
+        let heartbeat = self.sight.map(|_| self.heartbeat_at);
+        let due = [report, cut, heard, self.turn.until(), heartbeat];
+        let due = due.into_iter().flatten().min().unwrap_or(self.heartbeat_at);
         // A timer that goes off early costs less than one that is moved at every message.
         if due < self.timer.deadline() || self.timer.is_elapsed() {
             self.timer.as_mut().reset(due);

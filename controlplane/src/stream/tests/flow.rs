@@ -11,6 +11,7 @@ use wattle_proto::{
 };
 
 use super::{
+    super::admission::{PLACES, Turn},
     agent::{Agent, Held},
     world::{PATIENCE, World},
 };
@@ -199,4 +200,21 @@ impl Agent {
         };
         self.say(sync_request::Message::Report(report)).await;
     }
+}
+
+/// Thousands of agents that wait for their first sets must not keep those from being sent.
+#[tokio::test]
+async fn who_waits_for_a_full_set_sleeps() {
+    let world = World::new().await;
+    let node = world.enroll().await;
+    let mut turns: Vec<_> = (0..PLACES).map(|_| world.service.turn()).collect();
+    assert!(turns.iter_mut().all(Turn::may_go), "nobody else has a place");
+    let (mut agent, _) = Agent::connect(&world, &node, Held::new(1)).await;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let before = metrics.worker_total_busy_duration(0);
+    sleep(Duration::from_millis(500)).await;
+    let busy = metrics.worker_total_busy_duration(0) - before;
+    assert!(busy < Duration::from_millis(150), "{busy:?} of 500 ms to wait for a place");
+    drop(turns);
+    assert_eq!(agent.batch_acked().await.entries, [node.id]);
 }
