@@ -138,6 +138,13 @@ fn promises(world: &World, truth: &Truth) -> Result<(), String> {
             return Err(format!("node {node} was labelled {role:?}, and is {labels:?}"));
         }
     }
+    for (name, (_, sides)) in &promises.policies {
+        let is = truth.policy(name).map(|is| (is.from.to_string(), is.to.to_string()));
+        let promised = sides.as_ref().map(|(a, b)| (format!("role={a}"), format!("role={b}")));
+        if is != promised {
+            return Err(format!("policy {name} was made {promised:?}, and is {is:?}"));
+        }
+    }
     Ok(())
 }
 

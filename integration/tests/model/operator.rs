@@ -5,14 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Status, transport::Channel};
-use wattle_controlplane::store::{Outcome, Transaction, keys};
-use wattle_model::{Mode, NodeId, Policy};
-use wattle_proto::{
-    admin::{
-        self, CreateJoinTokenRequest, DeleteNodeRequest, LabelNodeRequest, NodeRef,
-        UpdateNetworkRequest, admin_service_client::AdminServiceClient,
-    },
-    record::{PolicyBody, decode_history, encode_changed, encode_first},
+use wattle_model::{Mode, NodeId};
+use wattle_proto::admin::{
+    self, ApplyRequest, CreateJoinTokenRequest, DeleteNodeRequest, LabelNodeRequest, NodeRef,
+    PolicySpec, Resource, UpdateNetworkRequest, admin_service_client::AdminServiceClient,
+    resource::Kind,
 };
 
 use crate::{PATIENCE, script::Which, world::World};
@@ -82,40 +79,28 @@ impl World {
         changed.await.unwrap();
     }
 
-    /// Policies have no API yet: written as it will write them.
     pub(crate) async fn policy(&self, name: &str, sides: Option<(&str, &str)>) {
-        let key = keys::policy(&"default".parse().unwrap(), &name.parse().unwrap());
-        let body = sides.map(|(from, to)| PolicyBody {
-            created_at_millis: 1,
-            policy: Policy {
-                from: format!("role={from}").parse().unwrap(),
-                to: format!("role={to}").parse().unwrap(),
-            },
+        let (from, to) = sides.unwrap_or_default();
+        let spec = PolicySpec {
+            network: "default".into(),
+            name: name.into(),
+            from: format!("role={from}"),
+            to: format!("role={to}"),
+        };
+        let kind = Some(Kind::Policy(spec));
+        let resource = Resource { kind, revision: None, delete: sides.is_none() };
+        let applied = self.operate(false, async |mut admin, request_id| {
+            let resources = vec![resource.clone()];
+            let request = ApplyRequest { request_id, resources, ..ApplyRequest::default() };
+            Ok(admin.apply(request).await?.into_inner().revision)
         });
-        loop {
-            let store = self.control_plane.lock().await.store();
-            if let Some(store) = store
-                && let Ok(read) = store.get(&key).await
-            {
-                let transaction = match (&read, &body) {
-                    (None, None) => return,
-                    (None, Some(body)) => {
-                        Transaction::default().create(key.clone(), encode_first(body))
-                    }
-                    (Some(read), _) => {
-                        let history =
-                            decode_history::<PolicyBody>(&read.value, read.modified).unwrap();
-                        if history.present().body == body {
-                            return;
-                        }
-                        Transaction::default().replace(read, encode_changed(history, body.clone()))
-                    }
-                };
-                if let Ok(Outcome::Committed(_)) = store.commit(transaction).await {
-                    return;
-                }
-            }
-            sleep(Duration::from_millis(50)).await;
+        let revision = applied.await.unwrap();
+        let mut promises = self.promises.borrow_mut();
+        let last = promises.policies.entry(name.to_owned()).or_default();
+        // At the same one it says the same.
+        if revision > last.0 {
+            let sides = sides.map(|(from, to)| (from.to_owned(), to.to_owned()));
+            *last = (revision, sides);
         }
     }
 

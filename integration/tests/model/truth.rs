@@ -32,7 +32,7 @@ pub(crate) struct Truth {
     held: BTreeMap<String, NodeId>,
     mode: Option<History<Mode>>,
     nodes: BTreeMap<NodeId, History<Traits>>,
-    policies: Vec<History<Policy>>,
+    policies: BTreeMap<String, History<Policy>>,
     entries: BTreeMap<NodeId, Bytes>,
 }
 
@@ -60,9 +60,9 @@ impl Truth {
                 let history = decode_history::<NodeBody>(value, modified).unwrap();
                 self.nodes.insert(node.parse().unwrap(), history.map(NodeBody::into_traits));
             }
-            ["v1", "policy", "default", _] => {
+            ["v1", "policy", "default", name] => {
                 let history = decode_history::<PolicyBody>(value, modified).unwrap();
-                self.policies.push(history.map(|body| body.policy));
+                self.policies.insert(name.to_owned(), history.map(|body| body.policy));
             }
             ["v1", "peer", "default", node] => {
                 self.entries.insert(node.parse().unwrap(), value.clone());
@@ -104,7 +104,7 @@ impl Truth {
             Some(Mode::Mesh) => return Some(true),
             Some(Mode::Closed) => {}
         }
-        for policy in &self.policies {
+        for policy in self.policies.values() {
             let Some(Policy { from, to }) = known(policy.at(at))? else { continue };
             if (from.matches(a, of_a) && to.matches(b, of_b))
                 || (from.matches(b, of_b) && to.matches(a, of_a))
@@ -124,7 +124,7 @@ impl Truth {
         let nodes = [a, b].into_iter().filter_map(|node| self.nodes.get(&node));
         let of_nodes = nodes.flat_map(|node| node.changes_after(since));
         let of_mode = self.mode.iter().flat_map(|mode| mode.changes_after(since));
-        let of_policies = self.policies.iter().flat_map(|policy| policy.changes_after(since));
+        let of_policies = self.policies.values().flat_map(|policy| policy.changes_after(since));
         let mut revisions = of_nodes.chain(of_mode).chain(of_policies).chain([since]);
         revisions.any(|at| self.sees(a, b, at) != Some(false))
     }
@@ -133,6 +133,11 @@ impl Truth {
     fn sight(&self, agent: NodeId) -> impl Iterator<Item = (NodeId, &Bytes)> {
         let entries = self.entries.iter().map(|(id, entry)| (*id, entry));
         entries.filter(move |(id, _)| self.sees(agent, *id, self.head).unwrap())
+    }
+
+    /// What a policy says now.
+    pub(crate) fn policy(&self, name: &str) -> Option<&Policy> {
+        self.policies.get(name)?.present().body.as_ref()
     }
 
     /// The digest of all that a node is to hold.

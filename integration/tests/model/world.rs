@@ -53,6 +53,8 @@ pub(crate) struct Promises {
     pub(crate) deleted: BTreeSet<NodeId>,
     /// The role that a node was given last, and at which revision.
     pub(crate) roles: BTreeMap<NodeId, (u64, Option<String>)>,
+    /// The roles that a policy was given last, and at which revision.
+    pub(crate) policies: BTreeMap<String, (u64, Option<(String, String)>)>,
 }
 
 impl World {
