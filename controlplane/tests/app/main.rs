@@ -1,6 +1,7 @@
 //! The real program on port 0: what it serves, to whom, and how it ends.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod apply;
 mod drain;
 mod methods;
 mod metrics;
