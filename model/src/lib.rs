@@ -13,6 +13,7 @@ mod labels;
 mod name;
 mod peer;
 mod policy;
+mod range;
 mod selector;
 mod traits;
 
@@ -28,5 +29,6 @@ pub use labels::{InvalidLabel, Labels};
 pub use name::{InvalidName, NetworkName, NodeName, OperatorName, PolicyName};
 pub use peer::PeerSpec;
 pub use policy::{Mode, Policy};
+pub use range::{InvalidRange, parse_ipv4_range, parse_ipv6_range};
 pub use selector::{InvalidSelector, Requirement, Selector};
 pub use traits::Traits;
