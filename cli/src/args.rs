@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::command::{network, node, operator, token, wait, watch};
+use crate::command::{apply, diff, get, network, node, operator, policy, token, wait, watch, why};
 
 const ABOUT: &str = "Operate a Wattle control plane";
 
 const LONG_ABOUT: &str = "\
-Operate a Wattle control plane: its networks, nodes, join tokens and operators.
+Operate a Wattle control plane: its networks, nodes, policies, join tokens and operators.
 
 A credential file says where the control plane is and who you are. The control plane wrote the \
 first one, operator.json in its data folder, when it first started; `wattle operator create` makes \
@@ -22,6 +22,9 @@ Examples:
   wattle node list --network default --selector site=fra
   wattle node label web-1 role=web old-label-
   wattle operator create ann --role operator --file ann.json
+  wattle apply -f policies.yaml --dry-run
+  wattle get all -o yaml > fleet.yaml
+  wattle why web-1 db-1
   wattle wait 1042
 
 Output:
@@ -30,11 +33,12 @@ Output:
   answers with an object: \"revision\" is the one that the change made (for `wattle wait`), beside it
   \"network\", \"node\", \"operator\" or \"join_token\" as it is now. `watch` prints one object a line,
   {\"revision\": N, \"changes\": [{\"kind\": \"put\", \"node\": {...}}]}. Fields are added, never renamed.
+  -o yaml is for `get` alone: what it writes, `apply -f` reads.
 
 Exit status:
   0  done
-  1  not done; stderr says why and what to do
-  2  the command line is wrong, or a question needs --yes";
+  1  not done, and stderr says why and what to do; of `diff`: there are differences
+  2  the command line is wrong, or a question needs --yes; of `diff`: it couldn't be told";
 
 /// The command line of `wattle`.
 #[derive(Debug, Parser)]
@@ -63,6 +67,8 @@ pub(crate) enum Format {
     Table,
     /// For programs; see `wattle --help`
     Json,
+    /// For `wattle apply`; only `wattle get` writes it
+    Yaml,
 }
 
 /// What to do.
@@ -70,12 +76,23 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     /// Show how the control plane and its agents are
     Status,
+    /// Make networks, policies and labels what files say
+    Apply(apply::Args),
+    /// Show what applying files would change
+    Diff(diff::Args),
+    /// Show networks, policies and nodes, with -o yaml as files for `apply`
+    Get(get::Args),
+    /// Explain why two nodes see each other, or don't
+    Why(why::Args),
     /// Networks: overlays with their own address ranges
     #[command(subcommand)]
     Network(network::Command),
     /// Nodes: machines in a network
     #[command(subcommand)]
     Node(node::Command),
+    /// Policies: who sees whom in a closed network
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Join tokens: what a machine needs to become a node
     #[command(subcommand)]
     Token(token::Command),
@@ -124,6 +141,15 @@ mod tests {
             "operator create ann --role viewer --ttl 30days --file ann.json",
             "operator list",
             "operator revoke ann --yes",
+            "apply -f a.yaml -f - --dry-run",
+            "apply --filename a.yaml --wait --timeout 1m -o json",
+            "diff -f a.yaml",
+            "get nodes db-1 -n lab -l role=db -o yaml",
+            "get policy/a node/b",
+            "policy list -n lab",
+            "policy get a",
+            "policy delete a -n lab --yes",
+            "why web-1 db-1 -n lab",
             "watch --after 7 --network lab",
             "wait 7 --timeout 1m --all",
         ] {
@@ -136,7 +162,13 @@ mod tests {
         for (line, expected) in [
             ("", "Usage: wattle"),
             ("nodes", "unrecognized subcommand 'nodes'"),
-            ("status -o yaml", "--output"),
+            ("status -o xml", "--output"),
+            ("apply", "--filename"),
+            ("apply -f a --dry-run --wait", "cannot be used with"),
+            ("apply -f a --timeout 5s", "--wait"),
+            ("get", "KIND"),
+            ("why a", "<B>"),
+            ("policy delete", "<NAME>"),
             ("node label web-1", "KEY=VALUE|KEY-"),
             ("token create --ttl soon", "write 90s, 24h or 7days"),
             ("token create --uses -1", "-1"),

@@ -56,7 +56,7 @@ impl Console {
     /// A list, as an array or a table.
     pub(crate) fn list<T: Row>(&mut self, rows: &[T]) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(&rows),
+            Format::Json | Format::Yaml => self.json(&rows),
             Format::Table => {
                 let rows = rows.iter().map(Row::cells).collect();
                 let table = table(T::HEADER, rows);
@@ -68,7 +68,7 @@ impl Console {
     /// One thing, as an object or as lines.
     pub(crate) fn sheet<T: Sheet>(&mut self, sheet: &T) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(sheet),
+            Format::Json | Format::Yaml => self.json(sheet),
             Format::Table => {
                 let lines = sheet.lines();
                 let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
@@ -89,7 +89,7 @@ impl Console {
         said: &str,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Json => self.json(object),
+            Format::Json | Format::Yaml => self.json(object),
             Format::Table => self.line(&format!("{said} (revision {revision})")),
         }
     }

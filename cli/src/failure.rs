@@ -12,6 +12,10 @@ pub(crate) enum Failure {
     Usage(String),
     /// Anything else. Exit code 1.
     Failed(String),
+    /// What was compared isn't the same, which has been shown. Exit code 1.
+    Differs,
+    /// It couldn't be compared. Exit code 2, so that a program can tell it from a difference.
+    Incomparable(String),
 }
 
 impl Failure {
@@ -19,10 +23,18 @@ impl Failure {
         Self::Failed(text.to_string())
     }
 
+    /// The same of a comparison.
+    pub(crate) fn of_comparison(self) -> Self {
+        match self {
+            Self::Failed(text) => Self::Incomparable(text),
+            other => other,
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(2),
-            Self::Failed(_) => ExitCode::from(1),
+            Self::Usage(_) | Self::Incomparable(_) => ExitCode::from(2),
+            Self::Failed(_) | Self::Differs => ExitCode::from(1),
         }
     }
 }
@@ -30,7 +42,8 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Failed(text) => f.write_str(text),
+            Self::Usage(text) | Self::Failed(text) | Self::Incomparable(text) => f.write_str(text),
+            Self::Differs => f.write_str("there are differences"),
         }
     }
 }
@@ -48,7 +61,7 @@ impl From<Status> for Failure {
             ),
             Code::PermissionDenied => format!(
                 "not permitted: {message}\n\
-                 Roles: viewer reads; operator also changes networks, nodes and tokens; admin \
+                 Roles: viewer reads; operator also changes networks, policies, nodes and tokens; admin \
                  also makes and revokes operators."
             ),
             Code::Unavailable => format!(

@@ -9,6 +9,7 @@ mod client;
 mod command;
 mod console;
 mod context;
+mod declare;
 mod failure;
 mod shape;
 mod text;
@@ -24,7 +25,9 @@ pub async fn run(cli: Cli) -> ExitCode {
     match command::run(cli.context, cli.command, &mut console).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            console.complain(&failure.to_string());
+            if failure != failure::Failure::Differs {
+                console.complain(&failure.to_string());
+            }
             failure.exit_code()
         }
     }

@@ -1,35 +1,63 @@
 //! The commands, one noun a file: each has its arguments, and asks and prints what they say.
 
+pub(crate) mod apply;
+pub(crate) mod diff;
+pub(crate) mod get;
 pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod operator;
+pub(crate) mod policy;
 mod status;
 pub(crate) mod token;
 pub(crate) mod wait;
 pub(crate) mod watch;
+pub(crate) mod why;
 
 use std::{path::PathBuf, time::Duration};
 
 use tonic::Status;
 
-use crate::{args::Command, client, console::Console, failure::Failure};
+use crate::{
+    args::{Command, Format},
+    client,
+    console::Console,
+    failure::Failure,
+};
 
 /// Items asked for at once.
 const PAGE: u32 = 500;
 
-/// Connects and does one command.
+/// Does one command.
 pub(crate) async fn run(
     context: Option<PathBuf>,
     command: Command,
     console: &mut Console,
 ) -> Result<(), Failure> {
-    if let Command::Watch(watch) = command {
-        return watch::run(context, watch, console).await;
-    }
     // What the command line alone can tell is refused before the control plane is asked.
-    if let Command::Operator(operator::Command::Create(create)) = &command {
-        create.check()?;
+    match &command {
+        Command::Get(get) => get.check()?,
+        _ if console.format() == Format::Yaml => {
+            return Err(Failure::Usage("only `wattle get` writes YAML: use -o json here".into()));
+        }
+        Command::Operator(operator::Command::Create(create)) => create.check()?,
+        _ => {}
     }
+    match command {
+        Command::Apply(args) => apply::run(context, &args, console).await,
+        Command::Diff(args) => {
+            diff::run(context, &args, console).await.map_err(Failure::of_comparison)
+        }
+        Command::Watch(watch) => watch::run(context, watch, console).await,
+        command => connected(context, command, console).await,
+    }
+}
+
+/// The commands that have nothing to do before they connect.
+async fn connected(
+    context: Option<PathBuf>,
+    command: Command,
+    console: &mut Console,
+) -> Result<(), Failure> {
     let mut client = client::connect(context).await?;
     match command {
         Command::Status => status::run(&mut client, console).await,
@@ -38,7 +66,12 @@ pub(crate) async fn run(
         Command::Token(command) => token::run(&mut client, command, console).await,
         Command::Operator(command) => operator::run(&mut client, command, console).await,
         Command::Wait(wait) => wait::run(&mut client, &wait, console).await,
-        Command::Watch(_) => unreachable!("it was done above"),
+        Command::Get(get) => get::run(&mut client, &get, console).await,
+        Command::Policy(command) => policy::run(&mut client, command, console).await,
+        Command::Why(why) => why::run(&mut client, &why, console).await,
+        Command::Apply(_) | Command::Diff(_) | Command::Watch(_) => {
+            unreachable!("they connect by themselves")
+        }
     }
 }
 

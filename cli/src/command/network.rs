@@ -107,7 +107,10 @@ pub(crate) async fn run(
     console: &mut Console,
 ) -> Result<(), Failure> {
     match command {
-        Command::List => list(client, console).await,
+        Command::List => {
+            let networks: Vec<Network> = shape::all(list(client).await?)?;
+            console.list(&networks)
+        }
         Command::Get { name } => {
             let response = client.admin.get_network(GetNetworkRequest { name }).await?;
             let network: Network = shape::present("network", response.into_inner().network)?;
@@ -124,14 +127,14 @@ pub(crate) async fn run(
     }
 }
 
-async fn list(client: &mut Client, console: &mut Console) -> Result<(), Failure> {
+/// All networks.
+pub(super) async fn list(client: &mut Client) -> Result<Vec<admin::Network>, Failure> {
     let networks = all_pages(async |page_token| {
         let request = ListNetworksRequest { page_size: PAGE, page_token };
         let page = client.admin.list_networks(request).await?.into_inner();
         Ok((page.networks, page.next_page_token))
     });
-    let networks: Vec<Network> = shape::all(networks.await?)?;
-    console.list(&networks)
+    Ok(networks.await?)
 }
 
 async fn create(client: &mut Client, args: Create, console: &mut Console) -> Result<(), Failure> {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use wattle_proto::admin::{
-    DeleteNodeRequest, GetNodeRequest, LabelNodeRequest, ListNodesRequest, NodeRef,
+use wattle_proto::{
+    Invalid as _,
+    admin::{self, DeleteNodeRequest, GetNodeRequest, LabelNodeRequest, ListNodesRequest, NodeRef},
 };
 
 use super::{PAGE, all_pages};
@@ -99,9 +100,12 @@ pub(crate) async fn run(
     console: &mut Console,
 ) -> Result<(), Failure> {
     match command {
-        Command::List(args) => list(client, args, console).await,
+        Command::List(List { network, selector }) => {
+            let nodes = list(client, network.unwrap_or_default(), selector).await?;
+            show(shape::all(nodes)?, console)
+        }
         Command::Get(target) => {
-            let node = get(client, target.into()).await?;
+            let node: Node = get(client, target.into()).await?.try_into()?;
             console.sheet(&node)
         }
         Command::Label(args) => label(client, args, console).await,
@@ -109,19 +113,23 @@ pub(crate) async fn run(
     }
 }
 
-async fn list(client: &mut Client, args: List, console: &mut Console) -> Result<(), Failure> {
+/// All nodes that a selector matches; of one network where it is named.
+pub(super) async fn list(
+    client: &mut Client,
+    network: String,
+    selector: String,
+) -> Result<Vec<admin::Node>, Failure> {
     let nodes = all_pages(async |page_token| {
-        let network = args.network.clone().unwrap_or_default();
-        let selector = args.selector.clone();
+        let (network, selector) = (network.clone(), selector.clone());
         let request = ListNodesRequest { network, page_size: PAGE, page_token, selector };
         let page = client.admin.list_nodes(request).await?.into_inner();
         Ok((page.nodes, page.next_page_token))
     });
-    show(shape::all(nodes.await?)?, console)
+    Ok(nodes.await?)
 }
 
 /// By network and name; the column of networks only where there are several.
-fn show(mut nodes: Vec<Node>, console: &mut Console) -> Result<(), Failure> {
+pub(super) fn show(mut nodes: Vec<Node>, console: &mut Console) -> Result<(), Failure> {
     nodes.sort_by(|a, b| (&a.network, &a.name).cmp(&(&b.network, &b.name)));
     let networks: BTreeSet<_> = nodes.iter().map(|node| &node.network).collect();
     if networks.len() > 1 {
@@ -131,9 +139,10 @@ fn show(mut nodes: Vec<Node>, console: &mut Console) -> Result<(), Failure> {
     console.list(&nodes)
 }
 
-async fn get(client: &mut Client, node: NodeRef) -> Result<Node, Failure> {
+/// One node.
+pub(super) async fn get(client: &mut Client, node: NodeRef) -> Result<admin::Node, Failure> {
     let response = client.admin.get_node(GetNodeRequest { node: Some(node) }).await?;
-    Ok(shape::present("node", response.into_inner().node)?)
+    Ok(response.into_inner().node.field("node")?)
 }
 
 async fn label(client: &mut Client, args: Label, console: &mut Console) -> Result<(), Failure> {
@@ -171,7 +180,7 @@ fn changes(texts: &[String]) -> Result<(BTreeMap<String, String>, Vec<String>), 
 
 async fn delete(client: &mut Client, args: Delete, console: &mut Console) -> Result<(), Failure> {
     // Read first, so that the question says what would go; deleted by id, so that it is that.
-    let node = get(client, args.target.into()).await?;
+    let node: Node = get(client, args.target.into()).await?.try_into()?;
     let question = format!(
         "Delete node {} ({}) of network {}? It can't come back without a new token.",
         node.name,

@@ -112,7 +112,7 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
 
 fn print(created: &Created, console: &mut Console) -> Result<(), Failure> {
     match console.format() {
-        Format::Json => console.json(created),
+        Format::Json | Format::Yaml => console.json(created),
         Format::Table => {
             console.explain(&created.join_token.terms());
             console.line(&created.token)

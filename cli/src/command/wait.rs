@@ -36,13 +36,19 @@ pub(crate) async fn run(
     show(&progress, args.all, console)
 }
 
-fn show(progress: &Progress, all: bool, console: &mut Console) -> Result<(), Failure> {
+/// What has come of it, and whether that is all of it.
+pub(super) fn show(progress: &Progress, all: bool, console: &mut Console) -> Result<(), Failure> {
     console.sheet(progress)?;
     let behind = progress.behind();
     if console.format() == Format::Table && !behind.is_empty() {
         console.line("")?;
         console.line(&behind)?;
     }
+    verdict(progress, all)
+}
+
+/// Whether all that should have applied it have.
+pub(super) fn verdict(progress: &Progress, all: bool) -> Result<(), Failure> {
     let offline = if all { progress.offline_count } else { 0 };
     match progress.pending_count + progress.rejected_count + offline {
         0 => Ok(()),

@@ -93,7 +93,9 @@ fn show(changes: &Changes, console: &mut Console) -> Result<(), Failure> {
         return Ok(());
     }
     match console.format() {
-        Format::Json => console.line(&serde_json::to_string(changes).map_err(Failure::failed)?),
+        Format::Json | Format::Yaml => {
+            console.line(&serde_json::to_string(changes).map_err(Failure::failed)?)
+        }
         Format::Table => changes.lines().iter().try_for_each(|line| console.line(line)),
     }
 }

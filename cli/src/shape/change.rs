@@ -9,7 +9,7 @@ use wattle_proto::{
     },
 };
 
-use super::{JoinToken, Network, Node, Operator};
+use super::{JoinToken, Network, Node, Operator, Policy};
 use crate::{console::Row as _, text};
 
 /// All that one revision changed.
@@ -35,12 +35,7 @@ enum Thing {
     Node(Box<Node>),
     JoinToken(JoinToken),
     Operator(Operator),
-    Policy {
-        network: String,
-        name: String,
-        from: String,
-        to: String,
-    },
+    Policy(Policy),
     /// A node that is gone has nothing left but its id.
     #[serde(rename = "node")]
     GoneNode {
@@ -75,9 +70,7 @@ impl TryFrom<admin::ResourceChange> for Change {
             Resource::Node(node) => Thing::Node(Box::new(node.try_into()?)),
             Resource::JoinToken(token) => Thing::JoinToken(token.try_into()?),
             Resource::Operator(operator) => Thing::Operator(operator.try_into()?),
-            Resource::Policy(admin::Policy { network, name, from, to, .. }) => {
-                Thing::Policy { network, name, from, to }
-            }
+            Resource::Policy(policy) => Thing::Policy(policy.try_into()?),
         };
         Ok(Self { kind, thing })
     }
@@ -103,7 +96,7 @@ impl Thing {
             }
             Self::GoneNode { id, network } => ("node", format!("{network}/{id}")),
             Self::JoinToken(token) => ("token", token.cells()[..6].join(" ")),
-            Self::Policy { network, name, from, to } => {
+            Self::Policy(Policy { network, name, from, to, .. }) => {
                 ("policy", format!("{network}/{name} {from:?} {to:?}"))
             }
             Self::Operator(operator) => {

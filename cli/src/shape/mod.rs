@@ -1,19 +1,25 @@
 //! What messages look like to people and programs. The fields of these structs are the JSON that
 //! `wattle --help` promises: they may be added to, never renamed.
 
+mod applied;
 mod change;
+mod explained;
 mod network;
 mod node;
 mod operator;
+mod policy;
 mod progress;
 mod session;
 mod status;
 mod token;
 
+pub(crate) use applied::Applied;
 pub(crate) use change::Changes;
-pub(crate) use network::Network;
+pub(crate) use explained::Explained;
+pub(crate) use network::{Network, mode};
 pub(crate) use node::{Node, NodeInNetwork};
 pub(crate) use operator::Operator;
+pub(crate) use policy::{Policy, side};
 pub(crate) use progress::Progress;
 pub(crate) use session::Session;
 pub(crate) use status::Status;

@@ -24,17 +24,22 @@ impl TryFrom<admin::Network> for Network {
 
     fn try_from(network: admin::Network) -> Result<Self, InvalidField> {
         Ok(Self {
-            mode: match network.mode() {
-                admin::Mode::Unspecified => "unknown",
-                admin::Mode::Mesh => "mesh",
-                admin::Mode::Closed => "closed",
-            },
+            mode: mode(network.mode()),
             name: network.name,
             ipv4_range: text::some(&network.ipv4_range),
             ipv6_range: text::some(&network.ipv6_range),
             created_at: text::time("network.created_at", network.created_at.as_ref())?,
             revision: network.revision,
         })
+    }
+}
+
+/// Who sees whom where no policy says so.
+pub(crate) const fn mode(mode: admin::Mode) -> &'static str {
+    match mode {
+        admin::Mode::Unspecified => "unknown",
+        admin::Mode::Mesh => "mesh",
+        admin::Mode::Closed => "closed",
     }
 }
 

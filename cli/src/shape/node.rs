@@ -19,13 +19,13 @@ pub(crate) struct Node {
     ipv4: Option<String>,
     ipv6: Option<String>,
     public_key: String,
-    labels: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
     endpoints: Vec<String>,
     created_at: Option<String>,
     /// Of its last change.
     revision: u64,
     /// What the control plane knows of its agent; null where it was never seen.
-    session: Option<Session>,
+    pub(crate) session: Option<Session>,
 }
 
 impl TryFrom<admin::Node> for Node {
@@ -55,7 +55,7 @@ impl Node {
         or_dash(addresses.join(","))
     }
 
-    fn online(&self) -> &'static str {
+    pub(crate) fn online(&self) -> &'static str {
         match &self.session {
             Some(session) if session.displaced => "displaced",
             Some(session) if session.online => "yes",
