@@ -1,6 +1,6 @@
 //! One connection: HTTP/2 over whatever was accepted, every request with its peer's name on it.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -83,7 +83,8 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEADERS)
         .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(connection);
+    // On the heap: a task holds each large value as often as it is moved.
+    let mut connection = Box::pin(connection);
     let end = tokio::select! {
         end = connection.as_mut() => end,
         () = cut.0.cancelled() => return tracing::debug!(%address, "connection cut"),

@@ -94,7 +94,9 @@ async fn serve(
     handler: Handler,
 ) {
     let (address, draining) = (newcomer.address, connections.draining.clone());
-    let shaken = draining.run_until_cancelled(shake(newcomer, &limits, tls)).await;
+    // On the heap, and gone with the handshake: the task lives as long as the connection.
+    let handshake = Box::pin(shake(newcomer, &limits, tls));
+    let shaken = draining.run_until_cancelled(handshake).await;
     let Some(Some((stream, certificate))) = shaken else { return };
     let Some(_hold) = limits.admit(address.ip(), certificate.as_deref()) else {
         let who = certificate.map(|certificate| certificate.id.to_string());
@@ -104,7 +106,7 @@ async fn serve(
     connection::serve(connections, stream, peer, handler).await;
 }
 
-type Shaken = (TlsStream<TcpStream>, Option<Arc<PeerCertificate>>);
+type Shaken = (Box<TlsStream<TcpStream>>, Option<Arc<PeerCertificate>>);
 
 /// Waits for its turn and shakes hands.
 async fn shake(newcomer: Newcomer, limits: &Limits, tls: TlsAcceptor) -> Option<Shaken> {
@@ -127,7 +129,7 @@ async fn shake(newcomer: Newcomer, limits: &Limits, tls: TlsAcceptor) -> Option<
 
 async fn handshake(tls: TlsAcceptor, tcp: TcpStream) -> io::Result<Shaken> {
     tcp.set_nodelay(true)?;
-    let mut stream = tls.accept(tcp).await?;
+    let mut stream = Box::new(tls.accept(tcp).await?);
     let session = stream.get_mut().1;
     session.set_buffer_limit(Some(TLS_BUFFER));
     let certificate = session.peer_certificates().and_then(<[_]>::first);

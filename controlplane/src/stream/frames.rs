@@ -22,8 +22,9 @@ use super::encode;
 pub(super) const MAX_FRAME: usize = 64 << 10;
 /// What a page may hold of it: the rest is for the commit and the messages around it.
 const MAX_PAGE: usize = MAX_FRAME - 256;
-/// Pages kept: at most 16 MiB. One that was dropped is made again.
-const MAX_PAGES: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
+/// Pages kept, and their bytes. One that was dropped is made again.
+const MAX_PAGES: usize = 4096;
+const MAX_BYTES: usize = 8 << 20;
 /// Small messages kept, and how small they are: one change, a few at most. What is larger is rarely
 /// the same for two sights, and would cost more to compare.
 const MAX_SMALL: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -54,9 +55,22 @@ struct Said {
     ack_wanted: bool,
 }
 
+/// A page, and how many bytes are counted for it: none while it is being made.
+#[derive(Default)]
+struct Kept {
+    cell: Cell,
+    bytes: usize,
+}
+
+/// Pages by what they stand for and whether an ack is wanted. The least used go first.
+struct Pages {
+    kept: LruCache<(PullKey, bool), Kept>,
+    bytes: usize,
+}
+
 /// The pages that agents need now.
 pub(super) struct Frames {
-    pages: Mutex<LruCache<(PullKey, bool), Cell>>,
+    pages: Mutex<Pages>,
     small: Mutex<LruCache<Said, Bytes>>,
     encodes: AtomicU64,
 }
@@ -64,7 +78,7 @@ pub(super) struct Frames {
 impl Frames {
     pub(super) fn new() -> Self {
         Self {
-            pages: Mutex::new(LruCache::sparse(MAX_PAGES)),
+            pages: Mutex::new(Pages { kept: LruCache::unbounded(), bytes: 0 }),
             small: Mutex::new(LruCache::sparse(MAX_SMALL)),
             encodes: AtomicU64::new(0),
         }
@@ -73,11 +87,20 @@ impl Frames {
     /// The page that `key` stands for. `index` is the one that the key was made with, and is held:
     /// the page is right for its head.
     pub(super) fn page(&self, index: &Index, key: PullKey, ack_wanted: bool) -> Arc<Encoded> {
+        let key = (key, ack_wanted);
         let cell = {
             let mut pages = self.pages.lock();
-            Arc::clone(pages.get_or_insert((key.clone(), ack_wanted), Cell::default))
+            Arc::clone(&pages.kept.get_or_insert(key.clone(), Kept::default).cell)
         };
-        Arc::clone(cell.get_or_init(|| Arc::new(self.encode(index, &key, ack_wanted))))
+        let mut new = false;
+        let page = cell.get_or_init(|| {
+            new = true;
+            Arc::new(self.encode(index, &key.0, ack_wanted))
+        });
+        if new {
+            self.pages.lock().keep(&key, &cell);
+        }
+        Arc::clone(page)
     }
 
     /// Messages encoded that hold something.
@@ -108,6 +131,22 @@ impl Frames {
             .commit
             .map(|c| encode::commit(c.revision, c.digest, said.full_set, said.ack_wanted));
         encode::frame(said.entries.clone(), &said.removed, commit)
+    }
+}
+
+impl Pages {
+    /// A page was made. Whatever there is too much of goes, never the last page.
+    fn keep(&mut self, key: &(PullKey, bool), cell: &Cell) {
+        // One that was dropped before it was made isn't here.
+        let kept = self.kept.peek_mut(key).filter(|kept| Arc::ptr_eq(&kept.cell, cell));
+        if let Some((kept, page)) = kept.zip(cell.get()) {
+            kept.bytes = page.message.len();
+            self.bytes += kept.bytes;
+        }
+        while self.kept.len() > 1 && (self.kept.len() > MAX_PAGES || self.bytes > MAX_BYTES) {
+            let Some((_, dropped)) = self.kept.pop_lru() else { return };
+            self.bytes -= dropped.bytes;
+        }
     }
 }
 
