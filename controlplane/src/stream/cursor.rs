@@ -53,6 +53,11 @@ impl Cursor {
         self.owes_commit
     }
 
+    /// Whether a batch has begun and isn't through.
+    pub(super) fn in_batch(&self) -> bool {
+        !self.after.is_start()
+    }
+
     /// Something was sent that the agent applies at the next commit.
     pub(super) const fn owe_commit(&mut self) {
         self.owes_commit = true;

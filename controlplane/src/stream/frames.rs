@@ -62,8 +62,10 @@ struct Kept {
     bytes: usize,
 }
 
-/// Pages by what they stand for and whether an ack is wanted. The least used go first.
+/// Pages by what they stand for and whether an ack is wanted. The least used go first, and all of
+/// them with a new head: each is good for its own alone.
 struct Pages {
+    head: Revision,
     kept: LruCache<(PullKey, bool), Kept>,
     bytes: usize,
 }
@@ -78,7 +80,11 @@ pub(super) struct Frames {
 impl Frames {
     pub(super) fn new() -> Self {
         Self {
-            pages: Mutex::new(Pages { kept: LruCache::unbounded(), bytes: 0 }),
+            pages: Mutex::new(Pages {
+                head: Revision::ZERO,
+                kept: LruCache::unbounded(),
+                bytes: 0,
+            }),
             small: Mutex::new(LruCache::sparse(MAX_SMALL)),
             encodes: AtomicU64::new(0),
         }
@@ -90,6 +96,7 @@ impl Frames {
         let key = (key, ack_wanted);
         let cell = {
             let mut pages = self.pages.lock();
+            pages.reach(key.0.head());
             Arc::clone(&pages.kept.get_or_insert(key.clone(), Kept::default).cell)
         };
         let mut new = false;
@@ -135,6 +142,14 @@ impl Frames {
 }
 
 impl Pages {
+    /// Forgets what was for another head: behind, or of a store that was set back.
+    fn reach(&mut self, head: Revision) {
+        if self.head != head {
+            self.kept.clear();
+            (self.head, self.bytes) = (head, 0);
+        }
+    }
+
     /// A page was made. Whatever there is too much of goes, never the last page.
     fn keep(&mut self, key: &(PullKey, bool), cell: &Cell) {
         // One that was dropped before it was made isn't here.

@@ -38,7 +38,7 @@ const FORMAT: &str = "format";
 const FORMAT_VERSION: u64 = 1;
 
 /// Pages of the file kept in memory, at most. The view holds what is read often.
-const CACHE_BYTES: usize = 16 << 20;
+const CACHE_BYTES: usize = 8 << 20;
 /// A file that couldn't be opened again is left alone for this long: somebody may still hold it.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 

@@ -161,8 +161,11 @@ impl AgentLoop {
             self.obey()?;
             if let Some(message) = self.next_message()? {
                 outlet.send(message).await;
-                // Between two pages the agent is heard, too, but needn't say anything.
-                if let Some(event) = self.event_now(requests).await {
+                // Between two pages the agent is heard, too, but needn't say anything. After the
+                // last one it is heard below.
+                if self.cursor.in_batch()
+                    && let Some(event) = self.event_now(requests).await
+                {
                     self.take(event).await?;
                 }
                 continue;
