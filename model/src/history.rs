@@ -17,7 +17,7 @@ pub struct Version<T> {
 }
 
 /// What a record said at a revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum At<T> {
     /// It said this.
     Known(Option<T>),

@@ -1,108 +1,116 @@
 //! Classes: which selectors of a network's policies a node matches. A class never leaves the
-//! process; it stands for the node's traits wherever sight is computed.
+//! process; it stands for the node's traits wherever sight is computed. Each distinct one exists
+//! once, for all nodes that have it, and holds what they see now.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Borrow,
+    collections::HashSet,
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use wattle_model::{NodeId, Selector, Traits};
+use crate::sight::Present;
 
-/// The slots of all selectors that a node matches, rising.
-pub(crate) type Class = Arc<[u32]>;
+/// One class, shared by the bodies that have it.
+#[derive(Debug, Clone)]
+pub(crate) struct Class(Arc<Record>);
 
-/// Every selector that a present or past body of a policy names, each in a slot of its own.
-#[derive(Debug, Default)]
-pub(crate) struct Selectors {
-    slots: Vec<Slot>,
-    by_selector: HashMap<Selector, u32>,
-    free: Vec<u32>,
+#[derive(Debug)]
+struct Record {
+    /// Of all selectors that match, rising.
+    slots: Box<[u32]>,
+    /// `None` until somebody asks. A thread that died with it left it whole: it is only replaced.
+    present: Mutex<Option<Present>>,
 }
 
-#[derive(Debug, Default)]
-struct Slot {
-    selector: Selector,
-    /// How many policy bodies name it; 0 where the slot is free.
-    uses: usize,
-}
-
-impl Selectors {
-    /// The selector's slot, and whether classes don't know it yet.
-    pub(crate) fn acquire(&mut self, selector: &Selector) -> (u32, bool) {
-        if let Some(&slot) = self.by_selector.get(selector) {
-            self.slots[slot as usize].uses += 1;
-            return (slot, false);
-        }
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::default());
-            u32::try_from(self.slots.len() - 1).expect("memory ends before slots do")
-        });
-        self.slots[slot as usize] = Slot { selector: selector.clone(), uses: 1 };
-        self.by_selector.insert(selector.clone(), slot);
-        (slot, true)
+impl Class {
+    /// The slots of all selectors that its nodes match, rising.
+    pub(crate) fn slots(&self) -> &[u32] {
+        &self.0.slots
     }
 
-    /// Gives up one use, and says whether it was the last, after which the slot may stand for
-    /// another selector: no class may name it any longer.
-    pub(crate) fn release(&mut self, slot: u32) -> bool {
-        let held = &mut self.slots[slot as usize];
-        held.uses -= 1;
-        if held.uses > 0 {
-            return false;
-        }
-        self.by_selector.remove(&std::mem::take(&mut held.selector));
-        self.free.push(slot);
-        true
+    /// Whether its nodes match the selector in a slot.
+    pub(crate) fn has(&self, slot: u32) -> bool {
+        self.0.slots.binary_search(&slot).is_ok()
     }
 
-    /// What a slot in use stands for.
-    pub(crate) fn selector(&self, slot: u32) -> &Selector {
-        &self.slots[slot as usize].selector
-    }
-
-    /// The class of a node with these traits.
-    pub(crate) fn class_of(&self, node: NodeId, traits: &Traits) -> Class {
-        (0..).zip(&self.slots).filter(|(_, s)| s.matches(node, traits)).map(|(i, _)| i).collect()
-    }
-
-    /// The class after only the slots in `changed` took or lost their selector.
-    pub(crate) fn reclass(
+    /// What its nodes see now: what is kept, if it is still `good`, or else what `make` says.
+    pub(crate) fn present(
         &self,
-        class: &Class,
-        changed: &[u32],
-        node: NodeId,
-        traits: &Traits,
-    ) -> Class {
-        let kept = class.iter().copied().filter(|slot| !changed.contains(slot));
-        let new = changed.iter().copied().filter(|s| self.slots[*s as usize].matches(node, traits));
-        let mut slots: Vec<u32> = kept.chain(new).collect();
-        slots.sort_unstable();
-        slots.dedup();
-        slots.into()
+        good: impl FnOnce(&Present) -> bool,
+        make: impl FnOnce() -> Present,
+    ) -> Present {
+        let mut present = self.0.present.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*present {
+            Some(kept) if good(kept) => kept.clone(),
+            _ => present.insert(make()).clone(),
+        }
     }
 }
 
-impl Slot {
-    fn matches(&self, node: NodeId, traits: &Traits) -> bool {
-        self.uses > 0 && self.selector.matches(node, traits)
+impl PartialEq for Class {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.slots() == other.slots()
+    }
+}
+
+impl Eq for Class {}
+
+impl Hash for Class {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.slots().hash(state);
+    }
+}
+
+impl Borrow<[u32]> for Class {
+    fn borrow(&self) -> &[u32] {
+        self.slots()
+    }
+}
+
+/// Every class that a body has.
+#[derive(Debug, Default)]
+pub(crate) struct Classes(HashSet<Class>);
+
+impl Classes {
+    /// The class of these slots, which rise.
+    pub(crate) fn class(&mut self, slots: &[u32]) -> Class {
+        if let Some(class) = self.0.get(slots) {
+            return class.clone();
+        }
+        let class = Class(Arc::new(Record { slots: slots.into(), present: Mutex::default() }));
+        self.0.insert(class.clone());
+        class
+    }
+
+    /// Takes back a class that somebody had; with the last one it ends.
+    pub(crate) fn retire(&mut self, class: Class) {
+        let last = Arc::strong_count(&class.0) == 2;
+        if last {
+            self.0.remove(class.slots());
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use wattle_model::Labels;
-
     use super::*;
 
     #[test]
-    fn a_freed_slot_serves_the_next_selector() {
-        let node = NodeId::new([1; 16]);
-        let traits = Traits::from(Labels::from_texts(["a=1"]).unwrap());
-        let mut selectors = Selectors::default();
-        let (a, new) = selectors.acquire(&"a=1".parse().unwrap());
-        assert!(new && !selectors.acquire(&"a=1".parse().unwrap()).1);
-        let class = selectors.class_of(node, &traits);
-        assert_eq!(*class, [a]);
-        assert!(!selectors.release(a) && selectors.release(a));
-        let (b, new) = selectors.acquire(&"a=2".parse().unwrap());
-        assert!(new && a == b);
-        assert!(selectors.reclass(&class, &[a, b], node, &traits).is_empty());
+    fn a_class_exists_once_and_ends_with_its_last_body() {
+        let mut classes = Classes::default();
+        let (one, same, other) =
+            (classes.class(&[1, 3]), classes.class(&[1, 3]), classes.class(&[1]));
+        assert!(Arc::ptr_eq(&one.0, &same.0) && one != other && classes.len() == 2);
+        classes.retire(one);
+        assert_eq!(classes.len(), 2);
+        classes.retire(same);
+        assert_eq!(classes.len(), 1);
+        assert!(other.has(1) && !other.has(3));
     }
 }

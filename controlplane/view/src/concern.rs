@@ -4,15 +4,17 @@
 
 use std::collections::HashMap;
 
-use wattle_model::{NetworkName, NodeId, Revision};
+use wattle_model::{At, NetworkName, NodeId, Revision};
 
 use crate::{
     Index,
-    cache::Path,
+    class::Class,
     cost,
     network::Network,
     node::Node,
-    sight::{Seen, Sight},
+    reach::LAST,
+    sight::{Reach, Seen, Sight},
+    touched::Touched,
 };
 
 impl Index {
@@ -33,10 +35,18 @@ impl Index {
             if before >= self.horizon() && !may_have_changed(network, revision) {
                 continue;
             }
-            let mut memo = HashMap::new();
+            let touched = Touched::at(network, revision);
+            // Whatever was of one class before and at the revision is concerned alike.
+            let mut memo: HashMap<(At<&Class>, At<&Class>), bool> = HashMap::new();
             for (id, node) in network.nodes.iter().filter(|(_, node)| node.present().is_some()) {
-                let path = self.path(network, node, before, revision);
-                if *memo.entry(path).or_insert_with_key(|path| touched(network, path, revision)) {
+                let class = (node.at(before), node.at(revision));
+                let concerns = memo.entry(class).or_insert_with(|| {
+                    match self.path(network, node, before, revision).as_slice() {
+                        [(_, sight)] => touched.by(sight),
+                        path => any_touched(network, path, revision),
+                    }
+                });
+                if *concerns {
                     concerned.push((name.clone(), *id));
                 }
             }
@@ -54,7 +64,7 @@ impl Index {
     ) -> bool {
         after < upto
             && self.find_live(network, agent).is_some_and(|(network, node)| {
-                touched(network, &self.path(network, node, after, upto), upto)
+                any_touched(network, &self.path(network, node, after, upto), upto)
             })
     }
 }
@@ -71,23 +81,34 @@ fn last_change(network: &Network) -> Revision {
 }
 
 /// Whether something changed, from the beginning of a path up to `upto`, for whoever has its sights.
-fn touched(network: &Network, path: &Path, upto: Revision) -> bool {
-    let [(after, sight), rest @ ..] = path.as_slice() else { return false };
+fn any_touched(network: &Network, path: &[(Revision, Sight)], upto: Revision) -> bool {
+    let [(after, sight), rest @ ..] = path else { return false };
     if path.iter().any(|(_, sight)| sight.has_forgotten()) {
         return true;
     }
-    let touched = |id: &NodeId| {
+    let touched = |id: NodeId| {
         cost::node();
-        network.nodes.get(id).is_some_and(|node| node_touched(node, path, upto))
+        network.nodes.get(&id).is_some_and(|node| node_touched(node, path, upto))
     };
-    if !rest.is_empty() {
-        return network.nodes.keys().any(touched);
+    if rest.is_empty() && *sight == Sight::Nobody {
+        return false;
     }
-    let changed = network.by_change.range((after.next(), NodeId::default())..);
-    **sight != Sight::Nobody && changed.map(|(_, id)| id).any(touched)
+    // Where sight changed, most often somebody came into it or left it.
+    let turned = path.windows(2).any(|pair| match pair[0].1.differing(&pair[1].1) {
+        Reach::Slots(slots) => {
+            slots.iter().flat_map(|slot| network.selectors.members(*slot)).any(touched)
+        }
+        Reach::All => network.nodes.keys().copied().any(touched),
+    });
+    let reach = || {
+        let reach = path.iter().map(|(_, sight)| sight.reach());
+        let forgetful = network.forgot_after(*after);
+        reach.fold(if forgetful { Reach::All } else { Reach::Slots(Vec::new()) }, Reach::and)
+    };
+    turned || network.changed_after((*after, LAST), reach).any(|(_, id)| touched(id))
 }
 
-fn node_touched(node: &Node, path: &Path, upto: Revision) -> bool {
+fn node_touched(node: &Node, path: &[(Revision, Sight)], upto: Revision) -> bool {
     let after = path.first().map_or(upto, |(after, _)| *after);
     let own = node.changes_after(after).filter(|point| *point <= upto);
     let mut points: Vec<Revision> = path.iter().map(|(from, _)| *from).chain(own).collect();
@@ -103,7 +124,5 @@ fn node_touched(node: &Node, path: &Path, upto: Revision) -> bool {
         ever |= now != Seen::No;
         changed |= now != first;
     }
-    // A dead node's entry is gone, and with it the revision of the entry's last change.
-    let last = node.entry.as_ref().map_or_else(|| node.changed(), |entry| entry.revision);
-    changed || (ever && last > after)
+    changed || (ever && node.entry_changed() > after)
 }

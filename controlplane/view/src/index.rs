@@ -12,7 +12,7 @@ use bytes::Bytes;
 use wattle_model::{Digest, Mode, NetworkName, NodeId, Revision, Traits};
 
 use crate::{
-    Change, Page, Position, PullKey, Transaction, cache::Path, network::Network, node::Node,
+    Change, Page, Position, PullKey, Transaction, network::Network, node::Node, orders::Path,
     sight::Sight, walk,
 };
 
@@ -201,12 +201,12 @@ impl Index {
     }
 
     /// What a node saw at a revision.
-    pub(crate) fn sight(&self, network: &Network, node: &Node, revision: Revision) -> Arc<Sight> {
+    pub(crate) fn sight(&self, network: &Network, node: &Node, revision: Revision) -> Sight {
         if revision == Revision::ZERO {
-            return Arc::new(Sight::Nobody);
+            return Sight::Nobody;
         }
         if revision < self.horizon {
-            return Arc::new(Sight::Unknown);
+            return Sight::Unknown;
         }
         network.sight(node.at(revision), revision)
     }
@@ -219,16 +219,13 @@ impl Index {
         after: Revision,
         upto: Revision,
     ) -> Path {
-        let mut points: Vec<Revision> = node.changes_after(after).collect();
-        if network.shaped > after {
-            points.extend(network.mode.iter().flat_map(|mode| mode.changes_after(after)));
-            points.extend(network.policies.values().flat_map(|p| p.changes_after(after)));
-        }
+        let mut points = network.points(node, after, upto);
         // Where sight becomes known again is a change of what is known.
-        points.extend(Some(self.horizon).filter(|horizon| *horizon > after));
+        points.extend(Some(self.horizon).filter(|horizon| *horizon > after && *horizon <= upto));
         points.sort_unstable();
+        points.dedup();
         let mut path = vec![(after, self.sight(network, node, after))];
-        for point in points.into_iter().filter(|point| *point <= upto) {
+        for point in points {
             let sight = self.sight(network, node, point);
             if path.last().is_some_and(|(_, last)| *last != sight) {
                 path.push((point, sight));

@@ -1,22 +1,21 @@
 //! One network's current keys, and what is kept up to date beside them: nodes in the order of their
-//! last change, classes, and the digest of all.
+//! last change, classes, who matches which selector, and sums of digests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
-use wattle_model::{
-    At, Digest, History, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Selector, Traits,
-};
+use wattle_model::{Digest, History, Mode, NetworkName, NodeId, PolicyName, Revision, Traits};
 
 use crate::{
-    cache::Cache,
-    class::{Class, Selectors},
+    class::{Class, Classes},
     cost,
     node::{Body, Entry, Node},
-    sight::{Sides, Sight, sight_at},
+    orders::Orders,
+    selectors::{Policy, Selectors},
+    sums::{Sums, Weight},
 };
 
 /// A network and all that belongs to it.
@@ -25,18 +24,34 @@ pub(crate) struct Network {
     pub(crate) name: Arc<NetworkName>,
     /// `None` while only things in it have come.
     pub(crate) mode: Option<History<Mode>>,
-    pub(crate) policies: BTreeMap<PolicyName, History<Sides>>,
+    pub(crate) policies: BTreeMap<PolicyName, Policy>,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     /// Every node, dead ones too, by the revision of its last change.
     pub(crate) by_change: BTreeSet<(Revision, NodeId)>,
+    /// Every node that has forgotten, by the revision from which on it remembers.
+    pub(crate) forgetful: BTreeSet<(Revision, NodeId)>,
     /// How many nodes live.
     pub(crate) live: usize,
     /// The last revision at which the mode or a policy changed.
     pub(crate) shaped: Revision,
-    selectors: Selectors,
-    /// Of every live node's entry.
-    total: Digest,
-    cache: Mutex<Cache>,
+    pub(crate) selectors: Selectors,
+    pub(crate) classes: Classes,
+    /// How many changes of the mode and of policies were taken in.
+    pub(crate) stamp: u64,
+    /// The last of the mode among them.
+    pub(crate) mode_stamp: u64,
+    /// The revisions from which on policies that have forgotten remember, and how many of each.
+    pub(crate) floors: BTreeMap<Revision, usize>,
+    pub(crate) sums: Sums,
+    pub(crate) orders: Mutex<Orders>,
+}
+
+/// What is kept of a node outside of it.
+struct Place {
+    changed: Revision,
+    floor: Revision,
+    lives: bool,
+    weight: Option<Weight>,
 }
 
 impl Network {
@@ -47,11 +62,16 @@ impl Network {
             policies: BTreeMap::new(),
             nodes: BTreeMap::new(),
             by_change: BTreeSet::new(),
+            forgetful: BTreeSet::new(),
             live: 0,
             shaped: Revision::ZERO,
             selectors: Selectors::default(),
-            total: Digest::EMPTY,
-            cache: Mutex::new(Cache::new()),
+            classes: Classes::default(),
+            stamp: 0,
+            mode_stamp: 0,
+            floors: BTreeMap::new(),
+            sums: Sums::default(),
+            orders: Mutex::default(),
         }
     }
 
@@ -65,34 +85,19 @@ impl Network {
             self.shaped = self.shaped.max(mode.present().from);
         }
         self.mode = mode;
-        self.forget_shared_work();
-    }
-
-    pub(crate) fn set_policy(&mut self, name: PolicyName, policy: Option<History<Policy>>) {
-        let mut changed = Vec::new();
-        let new = policy.map(|policy| {
-            self.shaped = self.shaped.max(policy.present().from);
-            self.acquire(policy, &mut changed)
-        });
-        let old = match new {
-            Some(new) => self.policies.insert(name, new),
-            None => self.policies.remove(&name),
-        };
-        if let Some(old) = old {
-            self.release(&old, &mut changed);
-        }
-        if !changed.is_empty() {
-            self.reclass(&changed);
-        }
-        self.forget_shared_work();
+        self.stamp += 1;
+        self.mode_stamp = self.stamp;
+        self.forget_orders();
     }
 
     pub(crate) fn set_node(&mut self, id: NodeId, history: History<Traits>) {
         let history = history.map(|traits| {
-            let class = self.selectors.class_of(id, &traits);
+            let class = self.classes.class(&self.selectors.matched(id, &traits));
             Body { traits: Arc::new(traits), class }
         });
-        self.change(id, |node| node.history = Some(history));
+        let left = self.nodes.get(&id).map(Node::slots).unwrap_or_default();
+        let old = self.change(id, |node| node.history.replace(history));
+        self.rejoin(id, &left, old);
     }
 
     pub(crate) fn set_entry(&mut self, id: NodeId, revision: Revision, bytes: Option<Bytes>) {
@@ -104,120 +109,99 @@ impl Network {
     }
 
     pub(crate) fn remove_node(&mut self, id: NodeId) {
-        self.change(id, |node| *node = Node::default());
+        let left = self.nodes.get(&id).map(Node::slots).unwrap_or_default();
+        let old = self.change(id, |node| std::mem::take(node).history);
+        self.rejoin(id, &left, old);
     }
 
     /// Its policies now.
-    pub(crate) fn present_policies(&self) -> impl Iterator<Item = (&PolicyName, Policy)> {
+    pub(crate) fn present_policies(
+        &self,
+    ) -> impl Iterator<Item = (&PolicyName, wattle_model::Policy)> {
         self.policies.iter().filter_map(|(name, history)| {
             let sides = history.present().body?;
             let side = |slot| self.selectors.selector(slot).clone();
-            Some((name, Policy { from: side(sides.from), to: side(sides.to) }))
+            Some((name, wattle_model::Policy { from: side(sides.from), to: side(sides.to) }))
         })
     }
 
-    /// The sight at `revision` of a node that then was of class `node`.
-    pub(crate) fn sight(&self, node: At<&Class>, revision: Revision) -> Arc<Sight> {
-        let At::Known(Some(class)) = node else {
-            return Arc::new(sight_at(self, node, revision));
-        };
-        // From the last change on it stays the same, whatever the revision.
-        let key = (Arc::clone(class), revision.min(self.shaped));
-        if let Some(sight) = self.cache().sights.get(&key) {
-            return Arc::clone(sight);
-        }
-        let sight = Arc::new(sight_at(self, node, revision));
-        self.cache().sights.put(key, Arc::clone(&sight));
-        sight
+    /// What a node adds to the digest of those who see its class.
+    pub(crate) fn weight(&self, id: NodeId) -> Option<Weight> {
+        cost::node();
+        weight(self.nodes.get(&id)?)
     }
 
-    /// The digest of everything in a sight now.
-    pub(crate) fn digest(&self, sight: &Arc<Sight>) -> Digest {
-        match **sight {
-            Sight::Nobody | Sight::Unknown => return Digest::EMPTY,
-            Sight::Everybody => return self.total,
-            Sight::Selected { .. } => {}
-        }
-        if let Some(digest) = self.cache().digests.get(sight) {
-            return *digest;
-        }
-        let mut sum = Digest::EMPTY;
-        for node in self.nodes.values() {
-            cost::node();
-            if let Some((_, entry)) = node.visible().filter(|(class, _)| sight.holds(class)) {
-                sum += entry.digest;
-            }
-        }
-        self.cache().digests.put(Arc::clone(sight), sum);
-        sum
-    }
-
-    /// Work that nodes share. A thread that died with it left it whole: it is only ever added to.
-    pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn forget_shared_work(&mut self) {
-        self.cache = Mutex::new(Cache::new());
-    }
-
-    /// Changes a node and all that is kept beside it. A node of which nothing is left goes.
-    fn change(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) {
+    /// Changes a node and what is kept beside it, except what goes by its history alone. A node of
+    /// which nothing is left goes.
+    fn change<T>(&mut self, id: NodeId, change: impl FnOnce(&mut Node) -> T) -> T {
         cost::node();
         let node = self.nodes.entry(id).or_default();
-        let (was, lived) = (contribution(node), node.present().is_some());
-        self.by_change.remove(&(node.changed(), id));
-        change(node);
-        let (now, lives) = (contribution(node), node.present().is_some());
+        let was = Place::of(node);
+        let result = change(node);
+        let now = Place::of(node);
+        self.by_change.remove(&(was.changed, id));
+        self.forgetful.remove(&(was.floor, id));
+        if now.floor > Revision::ZERO {
+            self.forgetful.insert((now.floor, id));
+        }
         if node.history.is_some() || node.entry.is_some() {
-            self.by_change.insert((node.changed(), id));
+            self.by_change.insert((now.changed, id));
         } else {
             self.nodes.remove(&id);
         }
-        self.live = self.live + usize::from(lives) - usize::from(lived);
-        if let Some((_, digest)) = &was {
-            self.total -= *digest;
-        }
-        if let Some((_, digest)) = &now {
-            self.total += *digest;
-        }
-        let cache = self.cache.get_mut().unwrap_or_else(PoisonError::into_inner);
-        cache.node_changed(was.as_ref(), now.as_ref());
+        self.live = self.live + usize::from(now.lives) - usize::from(was.lives);
+        self.forget_orders();
+        self.weigh(was.weight, now.weight);
+        result
     }
 
-    fn acquire(&mut self, policy: History<Policy>, changed: &mut Vec<u32>) -> History<Sides> {
-        let mut acquire = |selector: &Selector| {
-            let (slot, new) = self.selectors.acquire(selector);
-            changed.extend(new.then_some(slot));
-            slot
-        };
-        policy.map(|body| Sides { from: acquire(&body.from), to: acquire(&body.to) })
-    }
-
-    fn release(&mut self, policy: &History<Sides>, changed: &mut Vec<u32>) {
-        for version in policy.past().iter().chain([policy.present()]) {
-            for slot in version.body.iter().flat_map(|sides| [sides.from, sides.to]) {
-                changed.extend(self.selectors.release(slot).then_some(slot));
+    fn weigh(&mut self, was: Option<Weight>, now: Option<Weight>) {
+        if was == now {
+            return;
+        }
+        for weight in was.iter() {
+            for slot in weight.class.slots() {
+                self.selectors.get_mut(*slot).sum -= weight.digest;
             }
         }
+        for weight in now.iter() {
+            for slot in weight.class.slots() {
+                self.selectors.get_mut(*slot).sum += weight.digest;
+            }
+        }
+        for forgotten in self.sums.change(was, now) {
+            self.classes.retire(forgotten.class);
+        }
     }
 
-    /// Brings every class, of past bodies too, up to date with the slots that took or lost their
-    /// selector.
-    fn reclass(&mut self, changed: &[u32]) {
-        for (id, node) in &mut self.nodes {
-            let reclassed = node.history.take().map(|history| {
-                history.map(|Body { traits, class }| {
-                    let class = self.selectors.reclass(&class, changed, *id, &traits);
-                    Body { traits, class }
-                })
-            });
-            node.history = reclassed;
+    /// A node's history was replaced: it leaves the selectors that only a body of the old one
+    /// matched, and joins those that one of the new one does.
+    fn rejoin(&mut self, id: NodeId, left: &[u32], old: Option<History<Body>>) {
+        let joined = self.nodes.get(&id).map(Node::slots).unwrap_or_default();
+        for slot in left.iter().filter(|slot| !joined.contains(slot)) {
+            self.selectors.part(*slot, id);
+        }
+        for slot in joined.iter().filter(|slot| !left.contains(slot)) {
+            self.selectors.join(*slot, id);
+        }
+        if let Some(old) = old {
+            // For what it does on the way: the last of a class is gone with its body.
+            let _ = old.map(|body| self.classes.retire(body.class));
         }
     }
 }
 
-/// What a node adds to the digest of those who see its class.
-fn contribution(node: &Node) -> Option<(Class, Digest)> {
-    node.visible().map(|(class, entry)| (Arc::clone(class), entry.digest))
+impl Place {
+    fn of(node: &Node) -> Self {
+        Self {
+            changed: node.changed(),
+            floor: node.history.as_ref().map_or(Revision::ZERO, History::floor),
+            lives: node.present().is_some(),
+            weight: weight(node),
+        }
+    }
+}
+
+fn weight(node: &Node) -> Option<Weight> {
+    node.visible().map(|(class, entry)| Weight { class: Class::clone(class), digest: entry.digest })
 }

@@ -58,8 +58,29 @@ impl Node {
         history.max(entry).unwrap_or_default()
     }
 
+    /// The last revision at which its entry may have changed.
+    pub(crate) fn entry_changed(&self) -> Revision {
+        // A dead node's entry is gone, and with it the revision of the entry's last change.
+        self.entry.as_ref().map_or_else(|| self.changed(), |entry| entry.revision)
+    }
+
+    /// The slots of all selectors that any of its bodies matches, rising.
+    pub(crate) fn slots(&self) -> Vec<u32> {
+        let classes = self.history.iter().flat_map(bodies).map(|body| body.class.slots());
+        let mut slots: Vec<u32> = classes.flatten().copied().collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
     /// The revisions after `revision` at which its history changed.
     pub(crate) fn changes_after(&self, revision: Revision) -> impl Iterator<Item = Revision> {
         self.history.iter().flat_map(move |history| history.changes_after(revision))
     }
+}
+
+/// All bodies of a history, oldest first.
+pub(crate) fn bodies(history: &History<Body>) -> impl Iterator<Item = &Body> {
+    let versions = history.past().iter().chain([history.present()]);
+    versions.filter_map(|version| version.body.as_ref())
 }

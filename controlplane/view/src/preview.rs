@@ -4,7 +4,10 @@
 //! of it. The sights of each come from an index of its own, so that what is foretold is what will
 //! be. Nothing here holds on to the index that agents are served from.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use wattle_model::{At, History, Mode, NetworkName, NodeId, Policy, PolicyName, Revision, Traits};
 
@@ -183,15 +186,15 @@ impl Sights {
         effect
     }
 
-    fn groups(&self, next: &Self) -> BTreeMap<(Class, Class), Group> {
-        let mut groups = BTreeMap::new();
+    fn groups(&self, next: &Self) -> HashMap<(Class, Class), Group> {
+        let mut groups = HashMap::new();
         for node in self.index.nodes(&self.network) {
             let (Some((class_was, was)), Some((class_is, is))) =
                 (self.of(node.id), next.of(node.id))
             else {
                 continue;
             };
-            let key = (Arc::clone(&class_was), Arc::clone(&class_is));
+            let key = (class_was.clone(), class_is.clone());
             let group = groups.entry(key).or_insert_with(|| Group {
                 class_was,
                 was,
@@ -204,19 +207,19 @@ impl Sights {
         groups
     }
 
-    fn of(&self, node: NodeId) -> Option<(Class, Arc<Sight>)> {
+    fn of(&self, node: NodeId) -> Option<(Class, Sight)> {
         let (network, node) = self.index.find_live(&self.network, node)?;
         let class = &node.present()?.class;
-        Some((Arc::clone(class), network.sight(At::Known(Some(class)), ONLY)))
+        Some((class.clone(), network.sight(At::Known(Some(class)), ONLY)))
     }
 }
 
 /// Nodes that share a class before and a class after.
 struct Group {
     class_was: Class,
-    was: Arc<Sight>,
+    was: Sight,
     class_is: Class,
-    is: Arc<Sight>,
+    is: Sight,
     nodes: Vec<NodeId>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wattle_model::{Digest, NetworkName, NodeId, Revision};
 
-use crate::{index::Identity, sight::Sight};
+use crate::{index::Identity, orders::Path, sight::Sight};
 
 /// How far a walk has come. Opaque: start with [`Position::START`], go on with what the last
 /// [`Page`] gave.
@@ -39,12 +39,12 @@ pub struct PullKey {
     pub(crate) position: Position,
     pub(crate) head: Revision,
     /// Sight at `from`.
-    pub(crate) was: Arc<Sight>,
+    pub(crate) was: Sight,
     /// Sight at `head`.
-    pub(crate) now: Arc<Sight>,
+    pub(crate) now: Sight,
     /// Where sight changed after the walk's base: the sight at the base and at each change, oldest
     /// first. Empty where it didn't change.
-    pub(crate) path: Vec<(Revision, Arc<Sight>)>,
+    pub(crate) path: Path,
 }
 
 impl PullKey {

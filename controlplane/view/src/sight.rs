@@ -1,9 +1,15 @@
 //! Sight: what one node may see at one revision, as a value. Nodes with equal sights are sent equal
 //! bytes, so sights, not nodes, are what pages and digests are made for.
 
-use wattle_model::{At, History, Mode, Revision};
+use std::{
+    cmp::Ordering,
+    hash::{Hash, Hasher},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use crate::{class::Class, network::Network};
+use wattle_model::{At, Digest, Revision};
+
+use crate::class::Class;
 
 /// What a node may see at a revision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -12,11 +18,31 @@ pub(crate) enum Sight {
     Nobody,
     /// Every live node.
     Everybody,
-    /// Live nodes that match any of these selectors, and, where a policy has forgotten what it said
-    /// then, perhaps others.
-    Selected { partners: Slots, forgotten: bool },
+    /// Live nodes that match certain selectors.
+    Selected(Arc<Selected>),
     /// The records have forgotten.
     Unknown,
+}
+
+/// Live nodes that match any of these selectors, and, where a policy has forgotten what it said
+/// then, perhaps others.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    /// Their slots, rising.
+    partners: Box<[u32]>,
+    forgotten: bool,
+    /// The digest of everything in it as it was after so many changes of nodes.
+    digest: Mutex<Option<(u64, Digest)>>,
+}
+
+/// What the nodes of a class see now, and since when.
+#[derive(Debug, Clone)]
+pub(crate) struct Present {
+    pub(crate) sight: Sight,
+    /// They would have seen the same at every revision from here on that the records remember.
+    pub(crate) since: Revision,
+    /// When it was made, in the network's count of changes that shape sight.
+    pub(crate) stamp: u64,
 }
 
 /// Whether one node sees another at a revision.
@@ -35,114 +61,174 @@ pub(crate) struct Sides {
     pub(crate) to: u32,
 }
 
-/// A set of slots: one bit each, without trailing zero words, so that equal sets are equal values.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Slots(Vec<u64>);
+/// Where nodes can be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Among those that match selectors in these slots, which rise.
+    Slots(Vec<u32>),
+    /// Anywhere.
+    All,
+}
 
 impl Sight {
+    /// The sight of nodes that match the selectors in these slots, in any order.
+    pub(crate) fn selected(mut partners: Vec<u32>, forgotten: bool) -> Self {
+        if partners.is_empty() && !forgotten {
+            return Self::Nobody;
+        }
+        partners.sort_unstable();
+        partners.dedup();
+        let (partners, digest) = (partners.into(), Mutex::default());
+        Self::Selected(Arc::new(Selected { partners, forgotten, digest }))
+    }
+
     /// Whether a node of this class, or without life (`Known(None)`), is in it.
     pub(crate) fn sees(&self, node: At<&Class>) -> Seen {
         match (self, node) {
             (Self::Nobody, _) | (_, At::Known(None)) => Seen::No,
             (Self::Unknown, _) | (_, At::Unknown) => Seen::Unknown,
             (Self::Everybody, At::Known(Some(_))) => Seen::Yes,
-            (Self::Selected { partners, forgotten }, At::Known(Some(class))) => {
-                if class.iter().any(|slot| partners.contains(*slot)) {
-                    Seen::Yes
-                } else if *forgotten {
-                    Seen::Unknown
-                } else {
-                    Seen::No
-                }
-            }
+            (Self::Selected(selected), At::Known(Some(class))) => selected.sees(class),
         }
     }
 
     /// Whether some record it was made from has forgotten.
-    pub(crate) const fn has_forgotten(&self) -> bool {
-        matches!(self, Self::Unknown | Self::Selected { forgotten: true, .. })
+    pub(crate) fn has_forgotten(&self) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::Selected(selected) => selected.forgotten,
+            Self::Nobody | Self::Everybody => false,
+        }
     }
 
     /// Whether a live node of this class is surely in it.
     pub(crate) fn holds(&self, class: &Class) -> bool {
         self.sees(At::Known(Some(class))) == Seen::Yes
     }
-}
 
-/// The sight at `revision` of a node that then was of class `node`.
-pub(crate) fn sight_at(network: &Network, node: At<&Class>, revision: Revision) -> Sight {
-    let mode = network.mode.as_ref().map_or(At::Known(None), |mode| mode.at(revision));
-    match (node, mode) {
-        (At::Known(None), _) | (_, At::Known(None)) => Sight::Nobody,
-        (At::Unknown, _) | (_, At::Unknown) => Sight::Unknown,
-        (_, At::Known(Some(Mode::Mesh))) => Sight::Everybody,
-        (At::Known(Some(class)), At::Known(Some(Mode::Closed))) => {
-            selected(class, network.policies.values(), revision)
-        }
+    /// Where the nodes are of which it doesn't surely see nothing.
+    pub(crate) fn reach(&self) -> Reach {
+        self.differing(&Self::Nobody)
     }
-}
 
-fn selected<'a>(
-    class: &Class,
-    policies: impl Iterator<Item = &'a History<Sides>>,
-    revision: Revision,
-) -> Sight {
-    let (mut partners, mut forgotten) = (Slots::default(), false);
-    let matches = |slot: u32| class.binary_search(&slot).is_ok();
-    for policy in policies {
-        match policy.at(revision) {
-            At::Known(None) => {}
-            At::Known(Some(sides)) => {
-                if matches(sides.from) {
-                    partners.insert(sides.to);
-                }
-                if matches(sides.to) {
-                    partners.insert(sides.from);
-                }
+    /// Where the live nodes are that one of the two sights sees otherwise than the other does.
+    pub(crate) fn differing(&self, other: &Self) -> Reach {
+        let selected = |sight: &Self| match sight {
+            Self::Nobody => Some((Vec::new(), false)),
+            Self::Selected(selected) => Some((selected.partners.to_vec(), selected.forgotten)),
+            Self::Everybody | Self::Unknown => None,
+        };
+        if self == other {
+            return Reach::Slots(Vec::new());
+        }
+        match (selected(self), selected(other)) {
+            (Some((one, forgot)), Some((two, also))) if forgot == also => {
+                Reach::Slots(difference(&one, &two))
             }
-            At::Unknown => forgotten = true,
+            _ => Reach::All,
         }
-    }
-    if partners.0.is_empty() && !forgotten {
-        Sight::Nobody
-    } else {
-        Sight::Selected { partners, forgotten }
     }
 }
 
-impl Slots {
-    fn insert(&mut self, slot: u32) {
-        let word = slot as usize / 64;
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << (slot % 64);
+impl Selected {
+    pub(crate) fn partners(&self) -> &[u32] {
+        &self.partners
     }
 
-    fn contains(&self, slot: u32) -> bool {
-        self.0.get(slot as usize / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0)
+    /// The digest that was found last, and after how many changes of nodes. A thread that died with
+    /// it left it whole: it is only replaced.
+    pub(crate) fn digest(&self) -> MutexGuard<'_, Option<(u64, Digest)>> {
+        self.digest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sees(&self, class: &Class) -> Seen {
+        if meet(class.slots(), &self.partners) {
+            Seen::Yes
+        } else if self.forgotten {
+            Seen::Unknown
+        } else {
+            Seen::No
+        }
+    }
+}
+
+impl PartialEq for Selected {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.partners, self.forgotten) == (&other.partners, other.forgotten)
+    }
+}
+
+impl Eq for Selected {}
+
+impl Hash for Selected {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.partners, self.forgotten).hash(state);
+    }
+}
+
+/// Whether two rising lists have anything in common.
+pub(crate) fn meet(one: &[u32], two: &[u32]) -> bool {
+    let (few, many) = if one.len() < two.len() { (one, two) } else { (two, one) };
+    few.iter().any(|slot| many.binary_search(slot).is_ok())
+}
+
+/// What only one of two rising lists has, rising.
+fn difference(one: &[u32], two: &[u32]) -> Vec<u32> {
+    let (mut one, mut two) = (one.iter().peekable(), two.iter().peekable());
+    let mut rest = Vec::new();
+    while let (Some(x), Some(y)) = (one.peek(), two.peek()) {
+        match x.cmp(y) {
+            Ordering::Less => rest.extend(one.next()),
+            Ordering::Greater => rest.extend(two.next()),
+            Ordering::Equal => drop((one.next(), two.next())),
+        }
+    }
+    rest.extend(one.chain(two));
+    rest
+}
+
+impl Reach {
+    /// Both.
+    pub(crate) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Slots(mut one), Self::Slots(two)) => {
+                one.extend(two);
+                one.sort_unstable();
+                one.dedup();
+                Self::Slots(one)
+            }
+            _ => Self::All,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn selected_sight(slots: &[u32], forgotten: bool) -> Sight {
-        let mut partners = Slots::default();
-        slots.iter().for_each(|slot| partners.insert(*slot));
-        Sight::Selected { partners, forgotten }
-    }
+    use crate::class::Classes;
 
     #[test]
     fn a_forgotten_policy_leaves_only_yes_certain() {
-        let (class, other): (Class, Class) = ([3, 70].into(), [4].into());
+        let mut classes = Classes::default();
+        let (class, other) = (classes.class(&[3, 70]), classes.class(&[4]));
         for (forgotten, rest) in [(false, Seen::No), (true, Seen::Unknown)] {
-            let sight = selected_sight(&[70], forgotten);
+            let sight = Sight::selected(vec![70], forgotten);
             assert_eq!(sight.sees(At::Known(Some(&class))), Seen::Yes);
             assert_eq!(sight.sees(At::Known(Some(&other))), rest);
             assert_eq!(sight.sees(At::Known(None)), Seen::No);
             assert_eq!(sight.sees(At::Unknown), Seen::Unknown);
         }
+    }
+
+    #[test]
+    fn sights_differ_where_only_one_has_a_partner() {
+        let sight = |slots: &[u32]| Sight::selected(slots.to_vec(), false);
+        let slots = |slots: &[u32]| Reach::Slots(slots.to_vec());
+        assert_eq!(sight(&[5, 1, 3]).differing(&sight(&[3, 4, 9])), slots(&[1, 4, 5, 9]));
+        assert_eq!(sight(&[1, 2]).reach(), slots(&[1, 2]));
+        assert_eq!(Sight::Everybody.differing(&Sight::Everybody), slots(&[]));
+        assert_eq!(Sight::Everybody.differing(&sight(&[1])), Reach::All);
+        assert_eq!(Sight::selected(vec![1], true).differing(&sight(&[1])), Reach::All);
+        assert_eq!(slots(&[1, 3]).and(slots(&[2, 3])), slots(&[1, 2, 3]));
     }
 }

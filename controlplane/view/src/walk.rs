@@ -9,7 +9,7 @@
 use std::{
     collections::HashMap,
     iter,
-    ops::Bound::{Excluded, Unbounded},
+    ops::Bound::{Excluded, Included},
     sync::Arc,
 };
 
@@ -17,13 +17,14 @@ use wattle_model::{At, NodeId, Revision};
 
 use crate::{
     Commit, Page, Position, PullKey,
-    cache::Order,
     class::Class,
     cost,
     network::Network,
     node::Node,
+    orders::Order,
     pull::{Filling, Item},
-    sight::Seen,
+    reach::{LAST, Place, Places},
+    sight::{Reach, Seen, Sight},
 };
 
 /// The page that `key` stands for.
@@ -55,19 +56,39 @@ struct Held {
 impl<'a> Walk<'a> {
     /// What lies after the position, in order.
     fn rest(&self) -> impl Iterator<Item = (Revision, NodeId)> + use<'a> {
-        let (network, key) = (self.network, self.key);
-        let position = (key.position.revision, key.position.node);
-        // With the same sight then and now, a node that didn't change since needs nothing.
-        let unchanged = (key.from, NodeId::new([0xff; NodeId::LEN]));
-        let after = if key.was == key.now { position.max(unchanged) } else { position };
+        let position = (self.key.position.revision, self.key.position.node);
+        let unchanged = (self.key.from, LAST);
+        let newer = self.network.changed_after(position.max(unchanged), || self.reach());
+        let turned = self.key.from > Revision::ZERO && position < unchanged;
+        let older = turned.then(|| self.turned(position, unchanged));
+        let walk = Self { network: self.network, key: self.key };
+        let in_place = older.into_iter().flatten().chain(newer);
+        let in_place = in_place.filter(move |(changed, id)| !walk.has_moved(*changed, *id));
 
         let moved = self.moved();
         let start = moved.partition_point(|item| *item <= position);
-        let moved = (start..moved.len()).map(move |i| moved[i]);
-        let walk = Self { network, key };
-        let in_place = network.by_change.range((Excluded(after), Unbounded)).copied();
-        let in_place = in_place.filter(move |(changed, id)| !walk.has_moved(*changed, *id));
-        merge(in_place, moved)
+        merge(in_place, (start..moved.len()).map(move |i| moved[i]))
+    }
+
+    /// The nodes that didn't change after `from` and may be seen otherwise now, in order.
+    fn turned(&self, position: Place, last: Place) -> Places<'a> {
+        let range = (Excluded(position), Included(last));
+        match self.key.was.differing(&self.key.now) {
+            Reach::Slots(slots) => Box::new(self.network.places(&slots, range).into_iter()),
+            Reach::All => Box::new(self.network.by_change.range(range).copied()),
+        }
+    }
+
+    /// Where all nodes are that the agent may hold or should.
+    fn reach(&self) -> Reach {
+        let path = self.key.path.iter().map(|(_, sight)| sight);
+        let sights = path.chain([&self.key.was, &self.key.now]);
+        let reach = sights.map(Sight::reach).fold(Reach::Slots(Vec::new()), Reach::and);
+        // A node that has forgotten what it was may have been anything.
+        let was = (self.key.was != Sight::Nobody).then_some(self.key.from);
+        let asked = was.into_iter().chain(self.key.position.base).min();
+        let forgetful = asked.is_some_and(|since| self.network.forgot_after(since));
+        if forgetful { Reach::All } else { reach }
     }
 
     /// The nodes whose last change is one of the agent's sight, in order.
@@ -75,21 +96,27 @@ impl<'a> Walk<'a> {
         if self.key.path.is_empty() {
             return Arc::new([]);
         }
-        if let Some(order) = self.network.cache().moved.get(&self.key.path) {
-            return Arc::clone(order);
-        }
+        self.network.order(&self.key.path, || self.make_order())
+    }
+
+    fn make_order(&self) -> Order {
+        let turns = self.key.path.windows(2).map(|pair| pair[0].1.differing(&pair[1].1));
+        let ids: Box<dyn Iterator<Item = NodeId>> =
+            match turns.fold(Reach::Slots(Vec::new()), Reach::and) {
+                Reach::Slots(slots) => Box::new(self.network.matching(&slots).into_iter()),
+                Reach::All => Box::new(self.network.nodes.keys().copied()),
+            };
         let mut memo = HashMap::new();
         let mut order: Vec<_> = Vec::new();
-        for (id, node) in &self.network.nodes {
+        for id in ids {
             cost::node();
+            let Some(node) = self.network.nodes.get(&id) else { continue };
             let Some(body) = node.present() else { continue };
             let flip = *memo.entry(&body.class).or_insert_with(|| self.last_flip(&body.class));
-            order.extend(flip.filter(|flip| *flip > node.changed()).map(|flip| (flip, *id)));
+            order.extend(flip.filter(|flip| *flip > node.changed()).map(|flip| (flip, id)));
         }
         order.sort_unstable();
-        let order: Order = order.into();
-        self.network.cache().moved.put(self.key.path.clone(), Arc::clone(&order));
-        order
+        order.into()
     }
 
     fn has_moved(&self, changed: Revision, id: NodeId) -> bool {

@@ -9,10 +9,12 @@
 
 mod batches;
 mod concerns;
+mod forgetting;
 mod listing;
 mod resumes;
 mod rng;
 mod sharing;
+mod steps;
 mod truth;
 mod world;
 

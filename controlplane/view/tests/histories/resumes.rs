@@ -22,7 +22,7 @@ pub(crate) fn whole(index: &Index, network: &NetworkName, agent: NodeId, from: R
 }
 
 /// The page leads from `from` to head, and holds nothing that isn't needed for it.
-fn check(world: &World, network: &NetworkName, agent: NodeId, from: Revision) -> bool {
+pub(crate) fn check(world: &World, network: &NetworkName, agent: NodeId, from: Revision) -> bool {
     let page = whole(&world.watched, network, agent, from);
     let mut held = world.truth.at(network, from).view(agent);
     apply(&mut held, &page);

@@ -23,6 +23,8 @@ pub(crate) enum Style {
     Forgetting,
     /// The same few records change over and over, so that they forget by themselves.
     Churning,
+    /// Like `Remembering`, with many nodes and mostly without a mesh.
+    Crowded,
 }
 
 const SELECTORS: [&str; 16] = [
@@ -188,18 +190,23 @@ impl World {
     fn some_changes(&mut self) -> Vec<(Key, Change)> {
         let network = self.rng.pick(&networks()).clone();
         let live = self.live(&network);
-        let few = if self.style == Style::Churning { 3 } else { 12 };
+        let few = match self.style {
+            Style::Churning => 3,
+            Style::Crowded => 60,
+            Style::Remembering | Style::Forgetting => 12,
+        };
         if live.len() < 3 {
             return self.birth(network);
         }
         let node = *self.rng.pick(&live);
         match self.rng.below(100) {
+            0..50 if self.style == Style::Crowded && live.len() < few => self.birth(network),
             0..15 if live.len() < few => self.birth(network),
             15..22 if live.len() > 3 => self.death(network, node),
             0..45 => vec![self.labels(network, node)],
             45..65 => vec![self.entry(network, node)],
             65..85 => vec![self.policy(network)],
-            85..88 => vec![self.mode(network)],
+            85..88 if self.style != Style::Crowded => vec![self.mode(network)],
             _ if self.style == Style::Forgetting => self.forget(),
             _ => vec![],
         }
