@@ -2,7 +2,8 @@
 //! (`context`), connects (`client`), asks (`command`) and prints (`console`, `shape`).
 //!
 //! It holds no rule of the product: what may be is the control plane's to say, and what it says is
-//! passed on.
+//! passed on. Files that people write (`declare`) are checked for form before they are sent, with the
+//! parsers that the control plane uses, so that mistakes are told with their lines.
 
 mod args;
 mod client;

@@ -44,6 +44,10 @@ All of it is applied in one transaction, or none. What is so already is left alo
 applied again and again. `revision: N` in a document makes it hold only as long as nobody else has \
 changed the resource since revision N; `get -o yaml` writes it.
 
+With -o json: {\"revision\", \"dry_run\", \"resources\": [{\"kind\", \"name\", \"action\"}], \"sight\": \
+[{\"network\", \"pairs_gained\", \"pairs_lost\", \"nodes_changed\", \"nodes\"}], \"progress\"}; of an action it is \
+said whether it is created, updated, unchanged or deleted, and progress is what `wattle wait` prints.
+
 Examples:
   wattle apply -f policies.yaml --dry-run      (says who would see whom)
   wattle apply -f policies.yaml --wait
