@@ -97,31 +97,24 @@ impl Admin {
     ) -> Result<u64> {
         let mut revision = 0;
         for some in policies.chunks(POLICIES) {
-            let spec = |(name, from, to): &(String, String, String)| proto::PolicySpec {
-                network: self.network.clone(),
-                name: name.clone(),
-                from: from.clone(),
-                to: to.clone(),
+            let resource = |(name, from, to): &(String, String, String)| {
+                self.policy(name.clone(), from.clone(), to.clone())
             };
-            let resources = some.iter().map(spec).map(|spec| proto::Resource {
-                kind: Some(resource::Kind::Policy(spec)),
-                ..proto::Resource::default()
-            });
-            revision = self.apply(resources.collect()).await?;
+            revision = self.apply(some.iter().map(resource).collect()).await?;
         }
         Ok(revision)
     }
 
     /// Takes a policy away.
     pub(crate) async fn delete_policy(&mut self, name: &str) -> Result<u64> {
-        let (network, name) = (self.network.clone(), name.to_owned());
-        let spec = proto::PolicySpec { network, name, ..proto::PolicySpec::default() };
-        let resource = proto::Resource {
-            kind: Some(resource::Kind::Policy(spec)),
-            delete: true,
-            ..proto::Resource::default()
-        };
-        self.apply(vec![resource]).await
+        let policy = self.policy(name.to_owned(), String::new(), String::new());
+        self.apply(vec![proto::Resource { delete: true, ..policy }]).await
+    }
+
+    fn policy(&self, name: String, from: String, to: String) -> proto::Resource {
+        let policy = proto::PolicySpec { network: self.network.clone(), name, from, to };
+        let kind = Some(resource::Kind::Policy(policy));
+        proto::Resource { kind, ..proto::Resource::default() }
     }
 
     async fn apply(&mut self, resources: Vec<proto::Resource>) -> Result<u64> {
@@ -174,9 +167,10 @@ impl Admin {
         Ok(Watcher { seen, task })
     }
 
-    /// Deletes the policies of the network, and it, with all its nodes and tokens; how many nodes there were.
+    /// Deletes the network with all that is in it, a node at a time.
     pub(crate) async fn clean_up(&mut self, progress: &dyn Fn(usize)) -> Result<()> {
         self.revoke_tokens().await?;
+        self.delete_policies().await?;
         loop {
             let request = ListNodesRequest {
                 network: self.network.clone(),
@@ -207,6 +201,27 @@ impl Admin {
         let request = DeleteNetworkRequest { request_id: request_id(), name: self.network.clone() };
         self.client.delete_network(request).await.map_err(failed("deleting the network"))?;
         Ok(())
+    }
+
+    /// One transaction with the network's own end would not hold them all.
+    async fn delete_policies(&mut self) -> Result<()> {
+        loop {
+            let request = proto::ListPoliciesRequest {
+                network: self.network.clone(),
+                page_size: u32::try_from(POLICIES)?,
+                page_token: String::new(),
+            };
+            let answer = self.client.list_policies(request).await;
+            let policies = answer.map_err(failed("listing policies"))?.into_inner().policies;
+            if policies.is_empty() {
+                return Ok(());
+            }
+            let gone = |policy: proto::Policy| {
+                let policy = self.policy(policy.name, String::new(), String::new());
+                proto::Resource { delete: true, ..policy }
+            };
+            self.apply(policies.into_iter().map(gone).collect()).await?;
+        }
     }
 
     async fn revoke_tokens(&mut self) -> Result<()> {
