@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tools check unit e2e test-kernel soak generate release install uninstall advisories clean
+.PHONY: help build demo test tools check unit e2e test-kernel soak bench-fleet generate release install uninstall advisories clean
 
 PREFIX ?= /usr/local
 UNITDIR ?= /etc/systemd/system
@@ -54,6 +54,12 @@ test-kernel: build ## The kernel's own WireGuard, in an emulated machine where t
 soak: build ## The random tests for long, with new seeds; what it said last is in docs/soak.txt
 	@scripts/tools.sh demo
 	integration/soak.sh | tee docs/soak.txt
+
+# Nothing else should run meanwhile: control plane and fleet share the machine. About half an hour.
+bench-fleet: ## The published set of fleets; writes docs/benchmarks.md
+	@scripts/tools.sh build
+	cargo build --locked --release -p wattle-controlplane -p wattle-fleet
+	target/release/wattle-fleet publish --out docs/benchmarks.md
 
 generate: ## Write the protocol's Rust bindings anew
 	WATTLE_GENERATE=1 cargo test --locked -p wattle-proto --test generated

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use wattle_runtime::credential::OperatorCredential;
 
+use crate::publish;
 use crate::scenario::{churn, enrol, idle, join, one_change, policy_flip, reconnect, slow_readers};
 
 const ABOUT: &str = "See what a fleet does to a control plane";
@@ -104,6 +105,9 @@ pub(crate) enum Command {
     /// How many machines can enrol in a second
     Enrol(enrol::Args),
 
+    /// Runs the published set and writes its tables
+    #[command(hide = true)]
+    Publish(publish::Args),
     /// A process with a part of the fleet
     #[command(hide = true)]
     Worker,

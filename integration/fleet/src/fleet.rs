@@ -10,13 +10,16 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::order::{Answer, Awaited, Buckets, Census, Order};
+use crate::{
+    order::{Answer, Awaited, Buckets, Census, Order},
+    server::Usage,
+};
 
 /// A process that obeys.
 #[derive(Debug)]
 pub(crate) struct Process {
     // Killed when dropped.
-    _child: Child,
+    child: Child,
     orders: ChildStdin,
     answers: Lines<BufReader<ChildStdout>>,
 }
@@ -33,7 +36,7 @@ impl Process {
             .with_context(|| format!("starting a {role} process"))?;
         let orders = child.stdin.take().context("it has an input")?;
         let answers = BufReader::new(child.stdout.take().context("it has an output")?).lines();
-        Ok(Self { _child: child, orders, answers })
+        Ok(Self { child, orders, answers })
     }
 
     /// Gives an order and waits for the answer.
@@ -78,6 +81,15 @@ impl Fleet {
     /// How many there are.
     pub(crate) const fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Processor time that they have used so far.
+    pub(crate) fn cpu_micros(&self) -> Result<u64> {
+        let used = |worker: &Process| {
+            let id = worker.child.id().context("a process of the fleet has ended")?;
+            Ok(Usage::of(id)?.cpu_micros)
+        };
+        self.workers.iter().map(used).sum()
     }
 
     /// Gives each process an order; the answers in their order.

@@ -9,6 +9,7 @@ mod limits;
 mod order;
 mod outcome;
 mod progress;
+mod publish;
 mod raw;
 mod scenario;
 mod server;
@@ -48,6 +49,10 @@ async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Worker => worker::run().await,
         Command::RawServer => raw::serve().await,
+        Command::Publish(args) => tokio::select! {
+            published = publish::run(&args) => published,
+            signal = signals() => anyhow::bail!("ended by {}", signal?),
+        },
         command => tokio::select! {
             outcomes = scenario::run(&command) => {
                 for outcome in outcomes? {

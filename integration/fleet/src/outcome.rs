@@ -26,9 +26,26 @@ pub(crate) struct Outcome {
     pub(crate) enrol_per_s: Option<f64>,
     pub(crate) converged_ms: Option<f64>,
     pub(crate) digests_equal: Option<bool>,
+    #[serde(skip)]
+    pub(crate) beside: Beside,
     /// What else a person wants to know: a name, a text.
     #[serde(skip)]
     pub(crate) notes: Vec<(String, String)>,
+}
+
+/// Figures for people and for the published tables.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Beside {
+    /// The largest over all changes of what has its median in the outcome.
+    pub(crate) handed_max_ms: Option<f64>,
+    pub(crate) p99_max_ms: Option<f64>,
+    pub(crate) raw_p99_max_ms: Option<f64>,
+    /// The processor time of the fleet itself, for each agent, as the server's is counted.
+    pub(crate) fleet_cpu_us_per_agent: Option<f64>,
+    /// The p99 of those who read, as a multiple of what it is without frozen readers.
+    pub(crate) frozen_ratio: Option<f64>,
+    /// The server's memory some time after, as a multiple of what it was before.
+    pub(crate) memory_ratio: Option<f64>,
 }
 
 impl Outcome {
@@ -67,6 +84,12 @@ impl Outcome {
             ("streams resumed", count(self.resumed)),
             ("enrolled", number(self.enrol_per_s, "per second")),
             ("converged after", number(self.converged_ms, "ms")),
+            ("readable, slowest change", number(self.beside.handed_max_ms, "ms")),
+            ("p99, slowest change", number(self.beside.p99_max_ms, "ms")),
+            ("raw TLS p99, slowest", number(self.beside.raw_p99_max_ms, "ms")),
+            ("p99 to that without frozen", number(self.beside.frozen_ratio, "times")),
+            ("server memory to before", number(self.beside.memory_ratio, "times")),
+            ("fleet's own CPU per agent", number(self.beside.fleet_cpu_us_per_agent, "µs")),
             ("digests equal", self.digests_equal.map(|yes| if yes { "yes" } else { "NO" }.into())),
         ];
         let mut table = Table::new();

@@ -141,7 +141,8 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    fn of(pid: u32) -> Result<Self> {
+    /// What this process has used.
+    pub(crate) fn of(pid: u32) -> Result<Self> {
         let read = |file: &str| {
             let path = format!("/proc/{pid}/{file}");
             fs::read_to_string(&path).with_context(|| path.clone())

@@ -50,6 +50,22 @@ fn one_change_reaches_everybody_in_few_bytes() {
     assert!(number(&seen, "handed_ms") > 0.0 && number(&seen, "raw_p99_ms") > 0.0, "{seen}");
 }
 
+/// As many classes as groups, and all see all.
+#[test]
+fn groups_cost_a_change_nothing() {
+    let seen = only("one-change --agents 40 --groups 20 --changes 2 --no-raw");
+    assert_eq!((&seen["full_sets"], &seen["digests_equal"]), (&0.into(), &true.into()), "{seen}");
+    assert!(number(&seen, "bytes_per_agent") <= 200.0, "{seen}");
+    assert!(seen["raw_p99_ms"].is_null(), "{seen}");
+}
+
+#[test]
+fn two_halves_see_each_other_and_cease_to() {
+    let seen = only("policy-flip --agents 41 --rest 100ms");
+    assert_eq!((&seen["full_sets"], &seen["digests_equal"]), (&0.into(), &true.into()), "{seen}");
+    assert!(number(&seen, "converged_ms") > 0.0, "{seen}");
+}
+
 #[test]
 fn churn_loses_no_change() {
     let seen = only("churn --agents 40 --rate 20 --duration 3s");
@@ -112,6 +128,53 @@ fn mistakes_are_said() {
         assert!(err.contains(expected), "{arguments}: {err}");
         assert!(output.stdout.is_empty(), "{arguments}");
     }
+}
+
+/// A control plane that runs already is left as it was found.
+#[test]
+fn a_run_against_another_control_plane_cleans_up() {
+    use std::io::{BufRead as _, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_wattle-fleet"));
+    let mut server = Command::new(program.with_file_name("wattle-controlplane"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(folder.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let context = folder.path().join("operator.json");
+    let seen = only(&format!("join --agents 20 --groups 3 --context {}", context.display()));
+    assert_eq!((&seen["full_sets"], &seen["digests_equal"]), (&20.into(), &true.into()), "{seen}");
+    assert!(seen["server_cpu_us_per_agent"].is_null(), "{seen}");
+    let wattle = |arguments: &[&str]| {
+        let mut command = Command::new(program.with_file_name("wattle"));
+        let output = command.arg("--context").arg(&context).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let networks = wattle(&["network", "list"]);
+    assert!(networks.contains("default") && !networks.contains("fleet-"), "{networks}");
+    let status: Value = serde_json::from_str(&wattle(&["status", "-o", "json"])).unwrap();
+    assert_eq!(status["nodes"], 0, "{status}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn the_published_set_is_written_as_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.md");
+    let output = fleet(&format!("publish --small --out {}", page.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let page = std::fs::read_to_string(page).unwrap();
+    for part in
+        ["## Targets", "| 20 | 20 |", "TLS bytes to each agent | ≤ 200 bytes |", "revision "]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("not measured"), "every target has its figure: {page}");
 }
 
 #[test]

@@ -61,14 +61,14 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     let full_sets = bench.admin.full_sets().await?;
     bench.fleet.census().await?;
     bench.fleet.all(&Order::Record { on: true }).await?;
-    let before = bench.server.usage()?;
+    let (before, fleet_before) = (bench.server.usage()?, bench.fleet.cpu_micros()?);
     let begin = Instant::now();
     let (made, last) = changes(&mut bench, &mut watcher, args).await?;
     let elapsed = begin.elapsed();
     bench.hold(Who::All, last).await?;
     // Commits may lead to later revisions: none of those is one of these changes.
     bench.fleet.all(&Order::Changes { changes: Vec::new(), upto: u64::MAX }).await?;
-    let after = bench.server.usage()?;
+    let (after, fleet_after) = (bench.server.usage()?, bench.fleet.cpu_micros()?);
     let (latencies, census) = (bench.fleet.latencies().await?, bench.fleet.census().await?);
     let (agents, pairs) = (args.common.agents, (made * args.common.agents) as f64);
     ensure!(
@@ -83,6 +83,8 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     outcome.bytes_per_agent = Some(rounded(census.bytes as f64 / pairs));
     let cpu = before.zip(after).map(|(before, after)| after.cpu_micros - before.cpu_micros);
     outcome.server_cpu_us_per_agent = cpu.map(|cpu| rounded(cpu as f64 / pairs));
+    outcome.beside.fleet_cpu_us_per_agent =
+        Some(rounded((fleet_after - fleet_before) as f64 / pairs));
     outcome.full_sets = Some(bench.admin.full_sets().await? - full_sets);
     outcome.digests_equal = Some(bench.check(|_| agents).await?);
     let rate = made as f64 / elapsed.as_secs_f64();

@@ -25,6 +25,7 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     ensure!(args.duration >= Duration::from_secs(1), "--duration: at least 1s");
     let agents = args.common.agents;
     let mut bench = super::seeing_all(&args.common).await?;
+    let full_sets = bench.admin.full_sets().await?;
     bench.assemble().await?;
     // Acks come within a second, and aren't what is measured.
     sleep(Duration::from_secs(2)).await;
@@ -44,7 +45,7 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
         outcome.note("server memory", format!("{} KB, {} KB at 0", ended.rss_kb, before.rss_kb));
     }
     outcome.bytes_per_agent = Some(rounded(census.bytes as f64 / agents as f64));
-    outcome.full_sets = Some(bench.admin.full_sets().await?);
+    outcome.full_sets = Some(bench.admin.full_sets().await? - full_sets);
     outcome.digests_equal = Some(bench.check(|_| agents).await?);
     bench.end().await?;
     Ok(outcome)

@@ -19,6 +19,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     let agents = args.common.agents;
     let mut bench = super::seeing_all(&args.common).await?;
+    let full_sets = bench.admin.full_sets().await?;
     let before = bench.server.usage()?;
     let (begin, enrolled) = bench.enrol(true).await?;
     let held = bench.converge(Who::All).await?;
@@ -27,7 +28,7 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     let mut outcome = bench.outcome("join");
     outcome.converged_ms = Some(millis(begin, held.last_at));
     outcome.enrol_per_s = Some(rounded(agents as f64 * 1e3 / millis(begin, enrolled)));
-    outcome.full_sets = Some(bench.admin.full_sets().await?);
+    outcome.full_sets = Some(bench.admin.full_sets().await? - full_sets);
     outcome.resumed = Some(census.resumed);
     let cpu = before.zip(after).map(|(before, after)| after.cpu_micros - before.cpu_micros);
     outcome.server_cpu_us_per_agent = cpu.map(|cpu| rounded(cpu as f64 / agents as f64));

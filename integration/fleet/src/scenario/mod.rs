@@ -31,7 +31,7 @@ pub(crate) async fn run(command: &Command) -> Result<Vec<Outcome>> {
         Command::SlowReaders(args) => vec![slow_readers::run(args).await?],
         Command::Idle(args) => vec![idle::run(args).await?],
         Command::Enrol(args) => vec![enrol::run(args).await?],
-        Command::Worker | Command::RawServer => bail!("not a scenario"),
+        Command::Publish(_) | Command::Worker | Command::RawServer => bail!("not a scenario"),
     })
 }
 

@@ -41,6 +41,7 @@ pub(super) struct One {
     pub(super) handed_ms: Option<f64>,
     pub(super) bytes_per_agent: f64,
     pub(super) cpu_micros: Option<u64>,
+    pub(super) fleet_cpu_micros: Option<u64>,
 }
 
 pub(crate) async fn run(args: &Args) -> Result<Outcome> {
@@ -77,7 +78,7 @@ pub(super) async fn one(bench: &mut Bench, watcher: &mut Watcher, who: Who) -> R
     let of = who.of(bench.agents);
     bench.fleet.all(&Order::Record { on: true }).await?;
     bench.fleet.census().await?;
-    let before = bench.server.usage()?;
+    let (before, fleet_before) = (bench.server.usage()?, bench.fleet.cpu_micros()?);
     let moved = bench.change(who).await?;
     let (seen, committed_at) = Bench::seen(watcher, &moved).await?;
     bench.hold(who, seen.revision).await?;
@@ -88,13 +89,14 @@ pub(super) async fn one(bench: &mut Bench, watcher: &mut Watcher, who: Who) -> R
     bench.fleet.all(&Order::Record { on: false }).await?;
     ensure!(latencies.len() == of as u64, "{} of {of} agents were told", latencies.len());
     sleep(PAUSE).await;
-    let after = bench.server.usage()?;
+    let (after, fleet_after) = (bench.server.usage()?, bench.fleet.cpu_micros()?);
     let applied = bench.admin.wait_applied(seen.revision, Duration::from_secs(10)).await?;
     let handed = applied.handed_after.and_then(|after| Duration::try_from(after).ok());
     Ok(One {
         latencies,
         handed_ms: handed.map(|after| after.as_secs_f64() * 1e3),
         bytes_per_agent: census.bytes as f64 / of as f64,
+        fleet_cpu_micros: Some(fleet_after - fleet_before),
         cpu_micros: before.zip(after).map(|(before, after)| after.cpu_micros - before.cpu_micros),
     })
 }
@@ -110,28 +112,23 @@ fn summary(bench: &Bench, all: &[One], raws: &[Histogram<u64>]) -> Outcome {
     let p99 = |one: &One| quantile(&one.latencies, 0.99);
     let mut outcome = bench.outcome("one-change");
     let handed: Vec<f64> = all.iter().filter_map(|one| one.handed_ms).collect();
-    let slowest_handed = handed.iter().copied().fold(0.0, f64::max);
+    outcome.beside.handed_max_ms = handed.iter().copied().max_by(f64::total_cmp).map(rounded);
     outcome.handed_ms = median(handed).map(rounded);
     outcome.applied_p50_ms = of(&|one| quantile(&one.latencies, 0.5));
     outcome.applied_p99_ms = of(&p99);
     outcome.applied_max_ms = Some(rounded(most(&|one| quantile(&one.latencies, 1.0))));
     outcome.bytes_per_agent = of(&|one| one.bytes_per_agent);
-    let cpu: Option<u64> = all.iter().map(|one| one.cpu_micros).sum();
     let times = (all.len() * bench.agents) as f64;
-    outcome.server_cpu_us_per_agent = cpu.map(|cpu| rounded(cpu as f64 / times));
+    let per = |cpu: Option<u64>| cpu.map(|cpu| rounded(cpu as f64 / times));
+    outcome.server_cpu_us_per_agent = per(all.iter().map(|one| one.cpu_micros).sum());
     let raw_p99: Vec<f64> = raws.iter().map(|raw| quantile(raw, 0.99)).collect();
-    let slowest_raw = raw_p99.iter().copied().fold(0.0, f64::max);
+    outcome.beside.raw_p99_max_ms = raw_p99.iter().copied().max_by(f64::total_cmp);
     outcome.raw_p99_ms = median(raw_p99).map(rounded);
     outcome.raw_ratio =
         outcome.applied_p99_ms.zip(outcome.raw_p99_ms).map(|(ours, raw)| rounded(ours / raw));
-    outcome.note("changes", format!("{}, medians above", all.len()));
-    if outcome.handed_ms.is_some() {
-        outcome.note("readable, slowest change", format!("{slowest_handed:.1} ms"));
-    }
-    outcome.note("p99, slowest change", format!("{:.1} ms", most(&p99)));
-    if outcome.raw_p99_ms.is_some() {
-        outcome.note("raw p99, slowest", format!("{slowest_raw:.1} ms"));
-    }
+    outcome.beside.fleet_cpu_us_per_agent = per(all.iter().map(|one| one.fleet_cpu_micros).sum());
+    outcome.beside.p99_max_ms = Some(rounded(most(&p99)));
+    outcome.note("changes", format!("{}, medians where not said otherwise", all.len()));
     outcome
 }
 

@@ -71,13 +71,10 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     outcome.note("hidden after", format!("{hidden:.0} ms"));
     if let Some((before, after)) = before.zip(after) {
         let ratio = after.rss_kb as f64 / before.rss_kb as f64;
-        outcome.note(MEMORY, format!("{ratio:.2}"));
+        outcome.beside.memory_ratio = Some(rounded(ratio));
         let cpu = (after.cpu_micros - before.cpu_micros) as f64;
         outcome.server_cpu_us_per_agent = Some(rounded(cpu / agents as f64));
     }
     bench.end().await?;
     Ok(outcome)
 }
-
-/// The note with the server's memory after the rest, as a multiple of what it was before.
-pub(crate) const MEMORY: &str = "server memory, times what it was";

@@ -60,7 +60,7 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     outcome.digests_equal = Some(bench.check(|_| agents).await?);
     if let Some((ours, alone)) = outcome.applied_p99_ms.zip(alone) {
         outcome.note("p99 without frozen readers", format!("{alone:.1} ms"));
-        outcome.note(RATIO, format!("{:.2}", ours / alone));
+        outcome.beside.frozen_ratio = Some(rounded(ours / alone));
     }
     if let Some((before, most)) = before.zip(most) {
         let frozen = Who::Tenth.of(agents) as f64;
@@ -70,9 +70,6 @@ pub(crate) async fn run(args: &Args) -> Result<Outcome> {
     bench.end().await?;
     Ok(outcome)
 }
-
-/// The note with the p99 of the others, as a multiple of what it is without frozen readers.
-pub(crate) const RATIO: &str = "p99, times that without frozen readers";
 
 /// The median over some changes of the others' p99.
 async fn p99(bench: &mut Bench, changes: usize) -> Result<f64> {

@@ -1,0 +1,154 @@
+//! What the control plane is designed for, and where each figure is found.
+
+use super::Run;
+use crate::outcome::Outcome;
+
+/// A figure and its bound.
+pub(super) struct Target {
+    pub(super) what: &'static str,
+    /// Which run it is of, counted from 0.
+    run: usize,
+    /// Which outcome of it.
+    part: usize,
+    bound: Bound,
+    unit: &'static str,
+    figure: fn(&Outcome) -> Option<f64>,
+    most: fn(&Outcome) -> Option<f64>,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// A target's line.
+pub(super) struct Verdict {
+    pub(super) what: &'static str,
+    pub(super) target: String,
+    pub(super) measured: String,
+    /// The largest beside a median.
+    pub(super) most: String,
+    pub(super) met: Option<bool>,
+}
+
+const fn none(_: &Outcome) -> Option<f64> {
+    None
+}
+
+const fn at_most(
+    what: &'static str,
+    run: usize,
+    bound: f64,
+    unit: &'static str,
+    figure: fn(&Outcome) -> Option<f64>,
+) -> Target {
+    Target { what, run, part: 0, bound: Bound::AtMost(bound), unit, figure, most: none }
+}
+
+/// In the order of the runs.
+pub(super) fn targets() -> Vec<Target> {
+    let converged: fn(&Outcome) -> Option<f64> = |o| o.converged_ms.map(|ms| ms / 1000.0);
+    let p99: fn(&Outcome) -> Option<f64> = |o| o.applied_p99_ms;
+    let p99_max: fn(&Outcome) -> Option<f64> = |o| o.beside.p99_max_ms;
+    vec![
+        Target {
+            most: |o| o.beside.handed_max_ms,
+            ..at_most(
+                "one change, 5,000 peers in 200 groups: readable in the index, every stream woken",
+                2,
+                10.0,
+                "ms",
+                |o| o.handed_ms,
+            )
+        },
+        Target {
+            most: p99_max,
+            ..at_most("the same: applied, p99 over agents", 2, 150.0, "ms", p99)
+        },
+        Target {
+            most: p99_max,
+            ..at_most("one change, 10,000 agents: applied, p99", 5, 300.0, "ms", p99)
+        },
+        at_most("the same: p99 to that of plain TLS", 5, 1.5, "times", |o| o.raw_ratio),
+        at_most("the same: TLS bytes to each agent", 5, 200.0, "bytes", |o| o.bytes_per_agent),
+        at_most("100 changes a second for 60 s, 5,000 agents: p99", 6, 250.0, "ms", p99),
+        at_most("the same: slowest", 6, 1000.0, "ms", |o| o.applied_max_ms),
+        at_most("memory of an idle stream, 5,000 of them", 7, 40.0, "KB", |o| {
+            o.server_rss_kb_per_stream
+        }),
+        at_most("5,000 reconnect at once, with state", 8, 10.0, "s", converged),
+        Target {
+            part: 1,
+            ..at_most("the same without state: 25 million entries", 8, 20.0, "s", converged)
+        },
+        at_most("1,000 join from nothing, all to all", 9, 10.0, "s", converged),
+        at_most("2,000 join from nothing, all to all", 10, 30.0, "s", converged),
+        Target {
+            bound: Bound::AtLeast(500.0),
+            ..at_most("enrolment, sustained", 11, 0.0, "a second", |o| o.enrol_per_s)
+        },
+        at_most(
+            "a tenth of 5,000 readers frozen: p99 of the others to that without",
+            12,
+            1.1,
+            "times",
+            |o| o.beside.frozen_ratio,
+        ),
+        at_most("policy flip, 2,500 × 2,500 pairs: the slower way", 13, 5.0, "s", converged),
+        at_most("the same: server memory 30 s later to that before", 13, 1.1, "times", |o| {
+            o.beside.memory_ratio
+        }),
+    ]
+}
+
+impl Target {
+    /// What the runs say of it.
+    pub(super) fn verdict(&self, runs: &[Run]) -> Verdict {
+        let outcome = runs.get(self.run).and_then(|run| run.outcomes.get(self.part));
+        let measured = outcome.and_then(self.figure);
+        let text = |value: f64| format!("{} {}", crate::outcome::plain(value), self.unit);
+        let (sign, bound) = match self.bound {
+            Bound::AtMost(bound) => ("≤", bound),
+            Bound::AtLeast(bound) => ("≥", bound),
+        };
+        Verdict {
+            what: self.what,
+            target: format!("{sign} {bound} {}", self.unit),
+            measured: measured.map_or_else(|| "-".into(), text),
+            most: outcome.and_then(self.most).map_or_else(String::new, text),
+            met: measured.map(|measured| match self.bound {
+                Bound::AtMost(bound) => measured <= bound,
+                Bound::AtLeast(bound) => measured >= bound,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_target_has_its_run_and_is_judged_the_right_way() {
+        let mut outcome = Outcome::of("x", 2, 1);
+        outcome.enrol_per_s = Some(499.0);
+        outcome.converged_ms = Some(10_000.0);
+        let runs: Vec<_> = super::super::RUNS
+            .into_iter()
+            .map(|line| Run { line, outcomes: vec![outcome.clone(), outcome.clone()] })
+            .collect();
+        for target in targets() {
+            assert!(target.run < runs.len(), "{}", target.what);
+            let verdict = target.verdict(&runs);
+            let expected = match target.what {
+                "enrolment, sustained" => Some(false),
+                what if what.contains("join") || what.contains("5,000 reconnect") => Some(true),
+                what if what.contains("without state") => Some(true),
+                what if what.contains("flip") => Some(false),
+                _ => None,
+            };
+            assert_eq!(verdict.met, expected, "{}: {}", verdict.what, verdict.measured);
+        }
+    }
+}
