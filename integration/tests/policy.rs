@@ -98,6 +98,14 @@ fn what_files_declare_decides_who_reaches_whom() {
     a_label_lets_the_laptop_in(&bench);
     laptop.wait_peers(&["web-1"], LIMIT).unwrap();
     mistakes_of_the_file_and_of_the_fleet_are_told_at_their_places(&bench);
+
+    let deleted = bench.prints(0, &["policy", "delete", "web-to-db", "--yes"], "");
+    assert!(deleted.contains("2 pairs of nodes ceased to see each other"), "{deleted}");
+    for agent in &agents {
+        agent.wait_peers(&[], LIMIT).unwrap();
+    }
+    let status = bench.prints(0, &["status"], "");
+    assert!(status.contains(": 3 of 3 applied\n"), "{status}");
 }
 
 fn the_difference_is_shown_and_applied(bench: &Bench) {
@@ -127,7 +135,8 @@ fn it_is_explained(bench: &Bench) {
     // They have just pinged each other.
     wait_until("a handshake that both agents tell of", LIMIT, || {
         let told = bench.cluster.control_plane.json(&["why", "web-1", "db-1"])?;
-        let shaken = |end: &str| told[end]["tunnel"]["last_handshake"].is_string();
+        let tunnel = |end: &str, key: &str| told[end]["tunnel"][key].is_string();
+        let shaken = |end| tunnel(end, "last_handshake") && tunnel(end, "endpoint");
         Ok((shaken("node") && shaken("other")).then_some(()))
     })
     .unwrap();
@@ -180,6 +189,7 @@ fn mistakes_of_the_file_and_of_the_fleet_are_told_at_their_places(bench: &Bench)
 
     let wished = "kind: Policy\nname: web-to-db\ndelete: true\nexpect:\n- web-1 sees db-1\n";
     let said = bench.complains(1, &["apply", "-f", "-"], wished);
-    assert!(said.contains("this wouldn't be so:\nstdin:5:3: "), "{said}");
+    let unmet = "would hold:\nstdin:5:3: expected \"web-1 sees db-1\", but web-1 doesn't see db-1: ";
+    assert!(said.contains(unmet), "{said}");
     assert_eq!(bench.prints(0, &["get", "all", "-o", "yaml"], ""), before);
 }

@@ -25,3 +25,10 @@ pub(super) fn read(network: &str, text: &str) -> Result<Expectation, String> {
     }
     Ok(Expectation { network: network.into(), node: node.into(), other: other.into(), sees })
 }
+
+/// An expectation as [`read`] takes it.
+pub(super) fn text(expectation: &Expectation) -> String {
+    let Expectation { node, other, sees, .. } = expectation;
+    let verb = if *sees { "sees" } else { "does not see" };
+    format!("{node} {verb} {other}")
+}

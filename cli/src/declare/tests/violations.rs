@@ -74,7 +74,24 @@ fn the_heading_says_what_kind_of_mistake_it_is() {
     let of = |code| said(code, &[("resources[1].revision", "it is at 9")]);
     assert!(of(Code::Aborted).starts_with("nothing was changed, because somebody else"));
     assert!(of(Code::Aborted).ends_with("\nf:5:1: revision: it is at 9"));
-    assert!(of(Code::FailedPrecondition).starts_with("nothing was changed, because this wouldn't"));
+    assert!(of(Code::FailedPrecondition).starts_with("nothing was changed:\n"));
+}
+
+#[test]
+fn an_expectation_that_fails_is_told_beside_what_would_be_so() {
+    let violations = [
+        ("expectations[1]", "web-1 sees laptop: policy all lets them"),
+        ("expectations[0]", "web-1 doesn't see db-1: no policy lets them"),
+        ("resources", "too many changes"),
+    ];
+    assert_eq!(
+        said(Code::FailedPrecondition, &violations),
+        "nothing was changed, because not all that is expected would hold:\n\
+         f:10:5: expected \"web-1 sees db-1\", but web-1 doesn't see db-1: no policy lets them\n\
+         f:11:5: expected \"web-1 does not see laptop\", but web-1 sees laptop: policy all lets \
+         them\n\
+         too many changes"
+    );
 }
 
 #[test]
