@@ -104,8 +104,12 @@ fn what_files_declare_decides_who_reaches_whom() {
     for agent in &agents {
         agent.wait_peers(&[], LIMIT).unwrap();
     }
-    let status = bench.prints(0, &["status"], "");
-    assert!(status.contains(": 3 of 3 applied\n"), "{status}");
+    // Agents acknowledge at most once a second, unless somebody waits.
+    wait_until("a status that tells of the last change", LIMIT, || {
+        let status = bench.cluster.control_plane.wattle(&["status"])?;
+        Ok(status.contains(": 3 of 3 applied\n").then_some(()))
+    })
+    .unwrap();
 }
 
 fn the_difference_is_shown_and_applied(bench: &Bench) {
@@ -189,7 +193,8 @@ fn mistakes_of_the_file_and_of_the_fleet_are_told_at_their_places(bench: &Bench)
 
     let wished = "kind: Policy\nname: web-to-db\ndelete: true\nexpect:\n- web-1 sees db-1\n";
     let said = bench.complains(1, &["apply", "-f", "-"], wished);
-    let unmet = "would hold:\nstdin:5:3: expected \"web-1 sees db-1\", but web-1 doesn't see db-1: ";
+    let unmet =
+        "would hold:\nstdin:5:3: expected \"web-1 sees db-1\", but web-1 doesn't see db-1: ";
     assert!(said.contains(unmet), "{said}");
     assert_eq!(bench.prints(0, &["get", "all", "-o", "yaml"], ""), before);
 }

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use wattle_proto::admin::{ApplyRequest, ApplyResponse, Resource, WaitAppliedRequest};
+use wattle_proto::admin::{
+    ApplyRequest, ApplyResponse, GetNetworkRequest, Resource, WaitAppliedRequest,
+};
 
 use super::wait;
 use crate::{
@@ -78,6 +80,7 @@ pub(crate) async fn run(
     let response = ask(&mut client, &declared, &resources, args.dry_run).await?;
     let mut applied = Applied::new(response, &resources, args.dry_run);
     if console.format() == Format::Table {
+        explain(&mut client, &mut applied).await;
         applied.lines().iter().try_for_each(|line| console.line(line))?;
     }
     if args.wait && applied.changes() {
@@ -94,6 +97,17 @@ pub(crate) async fn run(
         console.json(&applied)?;
     }
     applied.progress.map_or(Ok(()), |progress| wait::verdict(&progress, false))
+}
+
+/// Finds out where policies don't count, so that nobody takes a mesh for closed.
+async fn explain(client: &mut Client, applied: &mut Applied) {
+    for name in applied.unexplained() {
+        // What was done is done: it is told without this, too.
+        let answer = client.admin.get_network(GetNetworkRequest { name: name.clone() }).await;
+        if let Some(network) = answer.ok().and_then(|answer| answer.into_inner().network) {
+            applied.in_mode(&name, network.mode());
+        }
+    }
 }
 
 /// Asks to apply what the files declare; what is wrong with it is told with its place.

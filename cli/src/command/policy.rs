@@ -2,7 +2,8 @@
 
 use clap::Subcommand;
 use wattle_proto::admin::{
-    self, ApplyRequest, GetPolicyRequest, ListPoliciesRequest, PolicySpec, Resource, resource::Kind,
+    self, ApplyRequest, ApplyResponse, GetPolicyRequest, ListPoliciesRequest, PolicySpec, Resource,
+    resource::Kind,
 };
 
 use super::{PAGE, all_pages};
@@ -11,6 +12,7 @@ use crate::{
     console::Console,
     failure::Failure,
     shape::{self, Policy, Revised},
+    text,
 };
 
 #[derive(Debug, Subcommand)]
@@ -99,15 +101,37 @@ async fn delete(
     let policy: Policy = shape::present("policy", get(client, network, name).await?)?;
     let (from, to) = (shape::side(&policy.from), shape::side(&policy.to));
     let name = format!("{}/{}", policy.network, policy.name);
-    console.confirm(
-        yes,
-        &format!("Delete policy {name}, which lets {from} and {to} see each other?"),
-    )?;
     let spec = PolicySpec { network: policy.network, name: policy.name, ..Default::default() };
     let resource =
         Resource { kind: Some(Kind::Policy(spec)), revision: Some(policy.revision), delete: true };
-    let request =
-        ApplyRequest { request_id: request_id(), resources: vec![resource], ..Default::default() };
-    let revision = client.admin.apply(request).await?.into_inner().revision;
-    console.done(&Revised { revision }, revision, &format!("policy {name} deleted"))
+    if !yes {
+        let lost = cease(&apply(client, &resource, true).await?);
+        let question = format!(
+            "Delete policy {name}, which lets {from} and {to} see each other? {lost} would cease to."
+        );
+        console.confirm(yes, &question)?;
+    }
+    let response = apply(client, &resource, false).await?;
+    let (revision, lost) = (response.revision, cease(&response));
+    let said = format!("policy {name} deleted: {lost} ceased to see each other");
+    console.done(&Revised { revision }, revision, &said)
+}
+
+async fn apply(
+    client: &mut Client,
+    resource: &Resource,
+    dry_run: bool,
+) -> Result<ApplyResponse, Failure> {
+    let (request_id, resources) = (request_id(), vec![resource.clone()]);
+    let request = ApplyRequest { request_id, resources, dry_run, ..Default::default() };
+    Ok(client.admin.apply(request).await?.into_inner())
+}
+
+/// How many pairs lose sight of each other.
+fn cease(response: &ApplyResponse) -> String {
+    match response.sight.iter().map(|sight| sight.pairs_lost).sum() {
+        0 => "no nodes".into(),
+        1 => "1 pair of nodes".into(),
+        pairs => format!("{} pairs of nodes", text::count(pairs)),
+    }
 }

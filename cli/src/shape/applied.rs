@@ -1,10 +1,10 @@
 //! What applying files came to, shown: each resource, and what it means for sight.
 
 use serde::Serialize;
-use wattle_proto::admin::{self, applied::Action};
+use wattle_proto::admin::{self, Mode, applied::Action, resource::Kind};
 
-use super::Progress;
-use crate::{console, declare, text};
+use super::{Progress, sight::Sight};
+use crate::{declare, text};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Applied {
@@ -26,25 +26,6 @@ pub(crate) struct Resource {
     action: &'static str,
 }
 
-/// What changes for whom in a network.
-#[derive(Debug, Serialize)]
-pub(crate) struct Sight {
-    network: String,
-    pairs_gained: u64,
-    pairs_lost: u64,
-    nodes_changed: u32,
-    /// At most 100, those that change most first.
-    nodes: Vec<NodeSight>,
-}
-
-#[derive(Debug, Serialize)]
-struct NodeSight {
-    node_id: String,
-    name: String,
-    gained: u32,
-    lost: u32,
-}
-
 impl Applied {
     /// `resources` are those that were sent.
     pub(crate) fn new(
@@ -58,13 +39,31 @@ impl Applied {
             let name = text::some(&applied.name).unwrap_or(name);
             Resource { kind, name, action: word(applied.action()) }
         };
-        Self {
-            revision: response.revision,
-            dry_run,
-            resources: response.applied.iter().zip(resources).map(shown).collect(),
-            sight: response.sight.into_iter().map(Sight::from).collect(),
-            progress: None,
-        }
+        let resources = response.applied.iter().zip(resources).map(shown).collect();
+        let becomes =
+            response.applied.iter().filter_map(|applied| applied.after.as_ref()?.kind.as_ref());
+        let modes = becomes.filter_map(|kind| match kind {
+            Kind::Network(network) => Some((network.name.clone(), network.mode())),
+            Kind::Policy(_) | Kind::Labels(_) => None,
+        });
+        let modes: Vec<_> = modes.collect();
+        let sight = response.sight.into_iter().map(Sight::from).collect();
+        let mut applied =
+            Self { revision: response.revision, dry_run, resources, sight, progress: None };
+        modes.iter().for_each(|(network, mode)| applied.in_mode(network, *mode));
+        applied
+    }
+
+    /// Networks in which nobody sees more or fewer, where the files don't say in which mode they are.
+    pub(crate) fn unexplained(&self) -> Vec<String> {
+        let sight = self.sight.iter().filter(|sight| sight.is_unexplained());
+        sight.map(|sight| sight.network.clone()).collect()
+    }
+
+    /// Says in which mode a network is.
+    pub(crate) fn in_mode(&mut self, network: &str, mode: Mode) {
+        let of = self.sight.iter_mut().filter(|sight| sight.network == network);
+        of.for_each(|sight| sight.mode = Some(mode));
     }
 
     pub(crate) fn changes(&self) -> bool {
@@ -97,55 +96,6 @@ const fn word(action: Action) -> &'static str {
         Action::Created => "created",
         Action::Updated => "updated",
         Action::Deleted => "deleted",
-    }
-}
-
-impl From<admin::SightChange> for Sight {
-    fn from(change: admin::SightChange) -> Self {
-        let node = |node: admin::NodeSightChange| NodeSight {
-            node_id: text::id(&node.node_id),
-            name: node.name,
-            gained: node.gained,
-            lost: node.lost,
-        };
-        Self {
-            network: change.network,
-            pairs_gained: change.pairs_gained,
-            pairs_lost: change.pairs_lost,
-            nodes_changed: change.nodes_changed,
-            nodes: change.nodes.into_iter().map(node).collect(),
-        }
-    }
-}
-
-impl Sight {
-    fn line(&self) -> String {
-        let network = &self.network;
-        if self.nodes_changed == 0 {
-            return format!("sight in {network}: as it was");
-        }
-        let (gained, lost) = (text::count(self.pairs_gained), text::count(self.pairs_lost));
-        let nodes = text::count(self.nodes_changed);
-        format!("sight in {network}: pairs gained {gained}, lost {lost}; nodes changed {nodes}")
-    }
-
-    /// Who sees more or fewer, as a table.
-    fn nodes(&self) -> Option<String> {
-        let row = |node: &NodeSight| {
-            vec![
-                format!("{}/{}", self.network, node.name),
-                format!("+{}", text::count(node.gained)),
-                format!("-{}", text::count(node.lost)),
-            ]
-        };
-        let rows: Vec<_> = self.nodes.iter().map(row).collect();
-        let hidden = (self.nodes_changed as usize).saturating_sub(rows.len());
-        let mut table = (!rows.is_empty())
-            .then(|| format!("\n{}", console::table(&["NODE", "GAINS", "LOSES"], rows)))?;
-        if hidden > 0 {
-            table += &format!("\n… and {} nodes more", text::count(hidden as u64));
-        }
-        Some(table)
     }
 }
 
@@ -207,6 +157,16 @@ mod tests {
         let mut nobody = applied(false, &[Action::Updated]);
         nobody.sight[0].nodes_changed = 0;
         assert_eq!(nobody.lines()[1], "sight in default: as it was");
+        assert_eq!(nobody.unexplained(), ["default"]);
+        nobody.in_mode("default", Mode::Closed);
+        assert_eq!(nobody.lines()[1], "sight in default: as it was");
+        nobody.in_mode("default", Mode::Mesh);
+        assert_eq!(
+            nobody.lines()[1],
+            "sight in default: as it was (it is a mesh: everybody sees everybody, whatever its \
+             policies say)"
+        );
+        assert_eq!(nobody.unexplained(), [""; 0]);
         let lines = applied(false, &[Action::Unchanged]).lines();
         assert_eq!(lines.last().unwrap(), "all of it is so already (revision 812)");
     }

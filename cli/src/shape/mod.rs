@@ -10,6 +10,7 @@ mod operator;
 mod policy;
 mod progress;
 mod session;
+mod sight;
 mod status;
 mod token;
 
