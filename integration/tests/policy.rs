@@ -118,6 +118,9 @@ fn the_difference_is_shown_and_applied(bench: &Bench) {
     {
         assert!(difference.contains(lines), "{difference}");
     }
+    let (_, policy) = CLOSED.split_once("---\n").unwrap();
+    let futile = bench.prints(0, &["apply", "-f", "-", "--dry-run"], policy);
+    assert!(futile.contains("sight in default: as it was (it is a mesh: "), "{futile}");
     let dry = bench.prints(0, &["apply", "-f", "-", "--dry-run"], CLOSED);
     assert!(dry.contains("policy default/web-to-db created (dry run)\n"), "{dry}");
     assert!(dry.contains("pairs gained 0, lost 2; nodes changed 3\n"), "{dry}");

@@ -52,6 +52,20 @@ pub(crate) struct LastChange {
     slowest: Vec<Behind>,
 }
 
+/// The most nodes that are named as the slowest.
+const SLOWEST: usize = 5;
+
+impl LastChange {
+    /// Nodes that nobody need wait for. 0 where it can't be told, because not all slow ones are named.
+    fn unreached(&self) -> u32 {
+        let slow = u32::try_from(self.slowest.len()).unwrap_or(u32::MAX);
+        match self.slowest.len() < SLOWEST {
+            true => self.concerned.saturating_sub(self.applied).saturating_sub(slow),
+            false => 0,
+        }
+    }
+}
+
 impl From<admin::ChangeProgress> for LastChange {
     fn from(change: admin::ChangeProgress) -> Self {
         Self {
@@ -65,13 +79,19 @@ impl From<admin::ChangeProgress> for LastChange {
 
 impl fmt::Display for LastChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.concerned == 0 {
+            return write!(f, "revision {}: concerns no node", self.revision);
+        }
         let (applied, concerned) = (text::count(self.applied), text::count(self.concerned));
         write!(f, "revision {}: {applied} of {concerned} applied", self.revision)?;
         for (i, node) in self.slowest.iter().enumerate() {
             let before = if i == 0 { "slowest: " } else { "" };
             write!(f, ", {before}{} ({})", node.name, node.distance())?;
         }
-        Ok(())
+        match self.unreached() {
+            0 => Ok(()),
+            others => write!(f, ", {} offline or refusing it", text::count(others)),
+        }
     }
 }
 

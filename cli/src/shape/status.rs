@@ -134,7 +134,7 @@ mod tests {
             last_change: Some(admin::ChangeProgress {
                 revision: 39,
                 concerned: 10_000,
-                applied: 9_998,
+                applied: 9_995,
                 slowest: vec![
                     behind("fra-7", Some(prost_types::Duration { seconds: 12, nanos: 0 })),
                     behind("ams-1", None),
@@ -158,13 +158,20 @@ mod tests {
              revision        40\n\
              networks        1\n\
              nodes           3: 2 online, 2 converged\n\
-             last change     revision 39: 9,998 of 10,000 applied, slowest: fra-7 (12s behind), \
-             ams-1 (at revision 31)\n\
+             last change     revision 39: 9,995 of 10,000 applied, slowest: fra-7 (12s behind), \
+             ams-1 (at revision 31), 3 offline or refusing it\n\
              full sets sent  3 new\n"
         );
         assert_eq!(json["last_change"]["slowest"][0]["lag_ms"], 12_000);
         assert_eq!((&json["revision"], &json["full_sets"]["new"]), (&40.into(), &3.into()));
         assert_eq!(json["started_at"], "2023-11-14T22:13:20.000Z");
+    }
+
+    #[test]
+    fn a_change_that_concerns_nobody_is_not_counted() {
+        let nobody = admin::ChangeProgress { revision: 1, ..Default::default() };
+        let status = Status { last_change: Some(nobody.into()), ..status(false, 40) };
+        assert!(shown(&status).0.contains("last change     revision 1: concerns no node\n"));
     }
 
     #[test]
