@@ -68,10 +68,10 @@ impl Explained {
             self.row("applied", |end| end.session_cell(4)),
             self.row("lag", |end| end.session_cell(5)),
             self.rejected(),
-            self.row("endpoint", |end| {
+            self.row("other's endpoint", |end| {
                 end.tunnel(|tunnel| or_dash(tunnel.endpoint.as_deref().unwrap_or_default()))
             }),
-            self.row("handshake", |end| end.tunnel(|tunnel| tunnel.age.clone())),
+            self.row("last handshake", |end| end.tunnel(|tunnel| tunnel.age.clone())),
         ];
         let rows = rows.into_iter().flatten().collect();
         let (node, other) = (&self.node.node.name, &self.other.node.name);
@@ -240,14 +240,14 @@ mod tests {
             explained.screen(),
             "web-1 and db-11 see each other at revision 812, by policy:\n  \
              web-to-db: role=web and (every node)\n\n\
-             \u{20}          web-1              db-11\n\
-             labels     role=web,site=fra  -\n\
-             addresses  10.90.0.1          10.90.0.1\n\
-             online     yes                no\n\
-             applied    810                -\n\
-             lag        12s                -\n\
-             endpoint   192.0.2.1:51820    not known\n\
-             handshake  1m30s ago          not known"
+             \u{20}                 web-1              db-11\n\
+             labels            role=web,site=fra  -\n\
+             addresses         10.90.0.1          10.90.0.1\n\
+             online            yes                no\n\
+             applied           810                -\n\
+             lag               12s                -\n\
+             other's endpoint  192.0.2.1:51820    not known\n\
+             last handshake    1m30s ago          not known"
         );
         let json = serde_json::to_value(&explained).unwrap();
         assert_eq!(json["node"]["name"], "web-1");
