@@ -69,6 +69,14 @@ fn page(index: &Index, agent: u64) -> Page {
     index.pull(&key, 1 << 20)
 }
 
+/// The same, for an agent that was woken for it.
+fn told(index: &Index, agent: u64) -> Page {
+    let (from, page) = (Revision(index.head().0 - 1), page(index, agent));
+    let concerned = index.concerns(&network(), id(agent), from, index.head());
+    assert!(concerned || page.entries.len() + page.removed.len() == 0);
+    page
+}
+
 /// What it costs that one entry changes and one agent, which was told of all before, is told.
 fn cost_of_a_change(shape: Shape) -> Cost {
     let mut index = index(shape);
@@ -119,7 +127,7 @@ fn a_label_change_costs_as_much_as_comes_and_goes() {
         let groups = nodes / 10;
         // Itself, one whom it left, one whom it joined, and a stranger.
         let agents = [0, groups, 1, 2];
-        let pulls = agents.map(|agent| of(|| page(&index, agent)));
+        let pulls = agents.map(|agent| of(|| told(&index, agent)));
         let seen = pulls.each_ref().map(|(_, page)| (page.entries.len(), page.removed.len()));
         assert_eq!(seen, [(10, 9), (0, 1), (1, 0), (0, 0)]);
         (apply, pulls.map(|(cost, _)| cost))
@@ -136,19 +144,22 @@ fn a_label_change_costs_as_much_as_comes_and_goes() {
 fn a_policy_costs_as_much_as_comes_into_sight() {
     let cost = |nodes| {
         let mut index = index(closed(nodes, nodes / 10, false));
+        // The last ones: whoever looks at all nodes comes upon them late.
+        let (one, other) = (nodes / 10 - 2, nodes / 10 - 1);
+        let sides = [one, other].map(|group| format!("group={group}"));
         let mut apply = |change| {
             let revision = index.head().next();
             let transaction = Transaction { revision, changes: vec![change] };
             let (applied, ()) = of(|| index.apply(transaction));
-            let pulled = [0, 1, 2].map(|agent| of(|| page(&index, agent)));
+            let pulled = [one, other, 0].map(|agent| of(|| told(&index, agent)));
             let seen = pulled.each_ref().map(|(_, page)| page.entries.len() + page.removed.len());
             (applied, pulled.map(|(cost, _)| cost), seen)
         };
         let opened = Revision(nodes + 2);
         let open = |policy| History::first(opened, policy);
         let shut = |policy| History::first(opened, policy).changed(opened.next(), None);
-        let opens = apply(policy("new", "group=0", "group=1", open));
-        let shuts = apply(policy("new", "group=0", "group=1", shut));
+        let opens = apply(policy("new", &sides[0], &sides[1], open));
+        let shuts = apply(policy("new", &sides[0], &sides[1], shut));
         assert_eq!((opens.2, shuts.2), ([10, 10, 0], [10, 10, 0]));
         [(opens.0, opens.1), (shuts.0, shuts.1)]
     };
