@@ -120,3 +120,38 @@ fn a_change_allocates_the_same_in_a_large_network_and_among_many_classes() {
     println!("{small:?}");
     assert!(small.count_total <= 40, "{small:?}");
 }
+
+/// Of node `n`, which has the labels `k0` to `k11` that the bits of `bits` say.
+fn relabelled(n: u64, bits: u64, at: Revision) -> Change {
+    let labels = (0..12).filter(|bit| bits >> bit & 1 == 1).map(|bit| format!("k{bit}=x"));
+    let history = History::first(at, Labels::from_texts(labels).unwrap().into());
+    Change::Node { network: network(), node: id(n), history }
+}
+
+/// What an index of 40 nodes weighs after so many changes: each gives a node labels, and so a
+/// class, that none had before, and replaces a policy by one with a selector that is new.
+fn weight_after(changes: u64) -> i64 {
+    let mut kept = None;
+    let said = measure(|| {
+        let mut index = index(40, 4);
+        let named = (0..12).map(|bit| policy(&format!("k{bit}"), &format!("k{bit}"), "a").1);
+        index.apply(Transaction { revision: index.head().next(), changes: named.collect() });
+        for n in 0..changes {
+            let (revision, node) = (index.head().next(), n % 40);
+            let (_, replaced) = policy("replaced", &format!("k0,!z{n}"), "k1");
+            let changes = vec![relabelled(node, n, revision), replaced, entry(node, n as u8)];
+            index.apply(Transaction { revision, changes });
+            index.digest(&network(), id(node));
+        }
+        kept = Some(index);
+    });
+    drop(kept);
+    said.bytes_current
+}
+
+#[test]
+fn what_is_gone_weighs_nothing() {
+    let (some, more) = (weight_after(1_900), weight_after(3_900));
+    println!("after 1,900 changes: {some} bytes, after 3,900: {more} bytes");
+    assert!(more <= some + some / 8, "{more} bytes, {some} after fewer changes");
+}
