@@ -55,7 +55,7 @@ soak: build ## The random tests for long, with new seeds; what it said last is i
 	@scripts/tools.sh demo
 	integration/soak.sh | tee docs/soak.txt
 
-# Nothing else should run meanwhile: control plane and fleet share the machine. About half an hour.
+# Nothing else should run meanwhile: control plane and fleet share the machine. About twenty minutes.
 bench-fleet: ## The published set of fleets; writes docs/benchmarks.md
 	@scripts/tools.sh build
 	cargo build --locked --release -p wattle-controlplane -p wattle-fleet

@@ -116,6 +116,23 @@ pub(crate) enum Command {
     RawServer,
 }
 
+impl Command {
+    /// What a scenario has of what every scenario takes.
+    pub(crate) const fn common_mut(&mut self) -> Option<&mut Common> {
+        Some(match self {
+            Self::OneChange(args) => &mut args.common,
+            Self::Churn(args) => &mut args.common,
+            Self::Join(args) => &mut args.common,
+            Self::Reconnect(args) => &mut args.common,
+            Self::PolicyFlip(args) => &mut args.common,
+            Self::SlowReaders(args) => &mut args.common,
+            Self::Idle(args) => &mut args.common,
+            Self::Enrol(args) => &mut args.common,
+            Self::Publish(_) | Self::Worker | Self::RawServer => return None,
+        })
+    }
+}
+
 /// What every scenario takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Common {

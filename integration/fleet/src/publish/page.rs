@@ -2,18 +2,29 @@
 
 use std::fmt::Write as _;
 
-use super::{Run, machine::Machine, targets::targets};
+use super::{
+    Run,
+    machine::Machine,
+    targets::{Verdict, targets},
+};
 use crate::outcome::{Outcome, plain};
 
 const HOW: &str = "\
-`make bench-fleet` builds everything with the release profile, runs what is listed below one after the other,
-and writes this page: no figure on it is written by hand. Each run starts a control plane with an embedded store
-of its own; control plane, store and simulated agents share the machine. What is real and what is simulated is
-in [fleet.md](fleet.md).
+Each run starts a control plane with an embedded store of its own; control plane, store and simulated agents share
+the machine. What is real and what is simulated is in [fleet.md](fleet.md).
 
 t0 is the moment at which the store's commit returned; *applied* is the moment at which the agent's state and
 digest had changed; both are of one clock. Figures of one change are medians over at least 30 changes, with the
 largest beside them.
+
+To measure again, with nothing else running on the machine:
+
+```
+make bench-fleet
+```
+
+It builds the release profile, runs what is listed below one after the other, and writes this page: no figure on it
+is written by hand. `target/release/wattle-fleet` runs each of them alone.
 ";
 
 /// Writes it.
@@ -21,12 +32,13 @@ pub(super) fn page(machine: &Machine, runs: &[Run]) -> String {
     let mut page = String::from("# Benchmarks\n\n");
     let _ = writeln!(
         page,
-        "Measured on {} with {} cores ({}), {:.0} GB, {}; revision {}, {}.\n\n{HOW}",
+        "Measured on {} with {} cores ({}), {:.0} GB, {}; wattle {}, revision {}, {}.\n\n{HOW}",
         machine.date,
         machine.cores,
         machine.processor,
         machine.memory_gb,
         machine.kernel,
+        env!("CARGO_PKG_VERSION"),
         machine.revision,
         machine.rustc,
     );
@@ -34,8 +46,8 @@ pub(super) fn page(machine: &Machine, runs: &[Run]) -> String {
     row(&mut page, &["", "target", "measured", "slowest change", "met"]);
     row(&mut page, &["---"; 5]);
     for verdict in targets().iter().map(|target| target.verdict(runs)) {
-        let met = verdict.met.map_or("not measured", |met| if met { "yes" } else { "**no**" });
-        row(&mut page, &[verdict.what, &verdict.target, &verdict.measured, &verdict.most, met]);
+        let Verdict { what, target, measured, most, met } = verdict;
+        row(&mut page, &[what, &target, &measured, &most, met]);
     }
     one_change(&mut page, runs);
     where_time_goes(&mut page, runs);
@@ -94,15 +106,17 @@ fn where_time_goes(page: &mut String, runs: &[Run]) {
     row(page, &["---", "---:", "---:", "---:"]);
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     for run in runs {
-        for outcome in &run.outcomes {
-            let (server, fleet) =
-                (outcome.server_cpu_us_per_agent, outcome.beside.fleet_cpu_us_per_agent);
-            let Some((server_us, fleet_us)) = server.zip(fleet) else { continue };
-            let all = (server_us + fleet_us) * outcome.agents as f64 / cores / 1000.0;
-            let line = format!("`{}`", run.line);
-            row(page, &[&line, &figure(server), &figure(fleet), &figure(Some(all))]);
-        }
+        let Some(outcome) = &run.outcome else { continue };
+        let (server, fleet) =
+            (outcome.server_cpu_us_per_agent, outcome.beside.fleet_cpu_us_per_agent);
+        let Some((server_us, fleet_us)) = server.zip(fleet) else { continue };
+        let all = (server_us + fleet_us) * outcome.agents as f64 / cores / 1000.0;
+        let line = format!("`{}`", run.line);
+        row(page, &[&line, &figure(server), &figure(fleet), &figure(Some(all))]);
     }
+    page.push_str(
+        "\nWhat profiles say about it is in [benchmarks-notes.md](benchmarks-notes.md).\n",
+    );
 }
 
 fn everything(page: &mut String, runs: &[Run]) {
@@ -112,21 +126,22 @@ fn everything(page: &mut String, runs: &[Run]) {
     );
     for run in runs {
         let _ = writeln!(page, "\n`wattle-fleet {}`\n", run.line);
-        page.push_str("```json\n");
-        for outcome in &run.outcomes {
+        if let Some(failure) = &run.failure {
+            let _ = writeln!(page, "**The run failed**:\n\n```text\n{failure}\n```\n");
+        }
+        if let Some(outcome) = &run.outcome {
             let json = serde_json::to_string(outcome).expect("figures are plain values");
-            page.push_str(&json);
-            page.push('\n');
+            let _ = writeln!(page, "```json\n{json}\n```\n");
+            for (name, text) in &outcome.notes {
+                let _ = writeln!(page, "- {name}: {text}");
+            }
         }
-        page.push_str("```\n");
-        for (name, text) in run.outcomes.iter().flat_map(|outcome| &outcome.notes) {
-            let _ = writeln!(page, "- {name}: {text}");
-        }
+        let _ = writeln!(page, "- took: {:.0} s", run.took.as_secs_f64());
     }
 }
 
 fn outcomes(runs: &[Run]) -> impl Iterator<Item = &Outcome> {
-    runs.iter().flat_map(|run| &run.outcomes)
+    runs.iter().filter_map(|run| run.outcome.as_ref())
 }
 
 fn figure(value: Option<f64>) -> String {

@@ -1,0 +1,44 @@
+//! The published set, a hundredth as large.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::{beside, fleet};
+
+#[test]
+fn the_published_set_is_written_as_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.md");
+    let output = fleet(&format!("publish --small --out {}", page.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let page = std::fs::read_to_string(page).unwrap();
+    for part in
+        ["## Targets", "| 20 | 20 |", "TLS bytes to each agent | ≤ 200 bytes |", "revision "]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("not measured"), "every target has its figure: {page}");
+}
+
+/// What was measured before and beside a run that fails is kept.
+#[test]
+fn a_failed_run_fails_the_set_and_keeps_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (page, server) = (folder.path().join("page.md"), folder.path().join("once"));
+    // A control plane that starts once.
+    let script = format!(
+        "#!/bin/sh\nmkdir {}/used 2>&- || exit 1\nexec {} \"$@\"\n",
+        folder.path().display(),
+        beside("wattle-controlplane").display()
+    );
+    std::fs::write(&server, script).unwrap();
+    std::fs::set_permissions(&server, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let line = format!("publish --small --out {} --server {}", page.display(), server.display());
+    let output = fleet(&line);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("14 of 15 runs failed: one-change --agents 20 --groups 10"), "{err}");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("| 10 | 5 |"), "{page}");
+    assert_eq!(page.matches("**The run failed**").count(), 14, "{page}");
+    assert_eq!(page.matches("| **the run failed** |").count(), 16, "every target's: {page}");
+}
