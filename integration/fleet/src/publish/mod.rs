@@ -98,7 +98,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         }
         runs.push(run);
         // Each time, so that whatever ends this program leaves what was measured.
-        let page = page::page(&machine, &runs);
+        let page = page::page(&machine, &runs, args.small);
         std::fs::write(&args.out, page).with_context(|| args.out.display().to_string())?;
     }
     let failed: Vec<_> = runs.iter().filter(|run| run.failure.is_some()).collect();
