@@ -91,7 +91,7 @@ pub(crate) fn removed() -> Status {
 /// log: callers can do nothing but come again.
 pub(crate) fn store_failed(error: StoreError) -> Status {
     match error {
-        StoreError::Unavailable(_) => {
+        StoreError::Unavailable(_) | StoreError::Replaced(_) => {
             tracing::warn!(%error, "store unavailable");
             Status::unavailable("the control plane can't reach its store now")
         }

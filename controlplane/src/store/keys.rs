@@ -15,6 +15,17 @@ pub fn all() -> Key {
     Key::new("v1/")
 }
 
+/// What is there only while a process is: nothing of it lasts, nothing of it is copied.
+pub fn live() -> Key {
+    Key::new("v1/live/")
+}
+
+/// Put again and again by one process, so that it sees its own watch at work. The value says
+/// nothing.
+pub fn beat(process: &str) -> Key {
+    Key::new(format!("v1/live/beat/{process}"))
+}
+
 /// 16 bytes: see the design's Epoch.
 pub fn epoch() -> Key {
     Key::new("v1/meta/epoch")

@@ -190,6 +190,10 @@ pub enum StoreError {
     /// The store can't be reached or can't write now; nothing is known of what was asked.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// The store isn't the one it was: it was restored from a backup, or another one took its place.
+    /// Nothing is known of what was asked. Told once; after that the new one is taken for true.
+    #[error("the store was replaced: {0}")]
+    Replaced(String),
     /// What the store holds can't be read: it is damaged, or of another version.
     #[error("the store holds something unreadable: {0}")]
     Corrupt(String),
@@ -240,10 +244,17 @@ pub type Watch = BoxStream<'static, Result<Change, WatchError>>;
 /// A replicated, revisioned map of keys to bytes.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The revision of the last transaction, read linearizably.
+    /// A revision that is at least that of the last transaction, read linearizably. Others may write
+    /// to the same store, so it may be one that no watch tells of.
     async fn head(&self) -> Result<Revision, StoreError>;
 
-    /// A key, read linearizably.
+    /// A revision that is at least that of every transaction before this call, and that a watch of
+    /// everything tells of, or of a later one: where others write to the same store, a heartbeat of
+    /// this process's. Who has been told of it has been told of all before.
+    async fn beat(&self) -> Result<Revision, StoreError>;
+
+    /// A key, read linearizably. A store without a quorum answers with what it has, but with
+    /// nothing older than this process has seen.
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError>;
 
     /// Up to `limit` keys under `prefix` and after `after`, at head.
@@ -260,11 +271,14 @@ pub trait Store: Send + Sync + 'static {
     /// Does all of a transaction or none of it. It is durable when this returns.
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError>;
 
+    /// Puts a key under `v1/live/` that vanishes when this process does, be it some seconds later.
+    async fn announce(&self, key: Key, value: Bytes) -> Result<Revision, StoreError>;
+
     /// What happens under `prefix` after the revision `after`. Ends with an error only.
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError>;
 
     /// When the commit of a revision returned, where this process made it and that isn't long ago.
-    /// Known before any watch tells of the revision.
+    /// An embedded store knows it before any watch tells of the revision.
     fn committed_at(&self, _: Revision) -> Option<Moment> {
         None
     }

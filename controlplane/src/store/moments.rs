@@ -40,6 +40,20 @@ impl Moments {
         }
     }
 
+    /// One revision has just been committed; others may have been noted that are newer.
+    pub(super) fn note(&self, revision: Revision) {
+        let moment = Moment { at: Instant::now(), date: clock::now() };
+        let mut moments = self.0.lock();
+        let place = moments.partition_point(|(known, _)| *known < revision);
+        if moments.get(place).is_some_and(|(known, _)| *known == revision) {
+            return;
+        }
+        moments.insert(place, (revision, moment));
+        if moments.len() > KEPT {
+            moments.pop_front();
+        }
+    }
+
     /// When a revision was committed.
     pub(super) fn of(&self, revision: Revision) -> Option<Moment> {
         let moments = self.0.lock();
@@ -63,5 +77,15 @@ mod tests {
         moments.committed(Revision(9), Revision(9 + KEPT as u64));
         assert!(moments.of(Revision(9)).is_none() && moments.of(Revision(10)).is_some());
         assert_eq!(moments.0.lock().len(), KEPT);
+    }
+
+    #[test]
+    fn commits_that_return_out_of_order_are_found() {
+        let moments = Moments::default();
+        for revision in [9, 5, 7, 5] {
+            moments.note(Revision(revision));
+        }
+        let known: Vec<_> = (0..12).filter(|r| moments.of(Revision(*r)).is_some()).collect();
+        assert_eq!(known, [5, 7, 9]);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use tokio::sync::watch;
 use wattle_controlplane::store::{
@@ -53,6 +54,11 @@ impl Store for Line {
         self.store.head().await
     }
 
+    async fn beat(&self) -> Result<Revision, StoreError> {
+        self.check()?;
+        self.store.beat().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
         self.check()?;
         self.store.get(key).await
@@ -77,6 +83,11 @@ impl Store for Line {
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
         self.check()?;
         self.store.commit(transaction).await
+    }
+
+    async fn announce(&self, key: Key, value: Bytes) -> Result<Revision, StoreError> {
+        self.check()?;
+        self.store.announce(key, value).await
     }
 
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError> {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use wattle_controlplane::store::{
     Outcome, Store, Transaction,
     embedded::Embedded,
-    feed::{Feed, Live},
+    feed::{Feed, Live, Pulse},
     keys,
 };
 use wattle_model::{NetworkName, NodeId, Revision};
@@ -28,9 +28,13 @@ fn embedded(log: u64) -> (Arc<dyn Store>, TempDir) {
     (Arc::new(store), folder)
 }
 
+/// Faster than in the field.
+const PULSE: Pulse =
+    Pulse { every: Duration::from_millis(50), stale_after: Duration::from_millis(500) };
+
 /// A running feed; it ends with the guard.
 fn start(store: Arc<dyn Store>) -> (Live, tokio_util::sync::DropGuard) {
-    let (feed, live) = Feed::new(store);
+    let (feed, live) = Feed::with_pulse(store, PULSE);
     let end = CancellationToken::new();
     tokio::spawn(feed.run(end.clone()));
     (live, end.drop_guard())

@@ -44,9 +44,9 @@ async fn names(store: &Any) -> Vec<String> {
     page.items.iter().map(|item| item.key.to_string().replace("v1/test/", "")).collect()
 }
 
-pub(crate) async fn an_empty_store_is_at_zero(store: Any) {
+pub(crate) async fn an_empty_store_has_nothing(store: Any) {
     let head = store.head().await.unwrap();
-    assert!(head <= Revision(1), "etcd begins at 1, the others at 0; got {head}");
+    assert_eq!(store.head().await.unwrap(), head);
     assert_eq!(read(&store, "a").await, None);
     let page = store.list(&Key::new("v1/"), None, 10).await.unwrap();
     assert!(page.items.is_empty() && !page.more);
@@ -272,5 +272,47 @@ pub(crate) async fn reads_see_what_was_committed_before(store: Any) {
         assert!(store.head().await.unwrap() >= revision);
         let stored = store.get(&key(i)).await.unwrap().expect("it was committed");
         assert_eq!(stored.modified, revision);
+    }
+}
+
+/// Whoever has been told of a heartbeat has been told of everything before it.
+pub(crate) async fn a_watch_brings_every_beat(store: Any) {
+    let before = store.head().await.unwrap();
+    let mut watch = store.watch(&Key::new("v1/"), before).await.unwrap();
+    for i in 0..20 {
+        let written = done(&store, put(i, "x")).await;
+        let beat = store.beat().await.unwrap();
+        assert!(beat >= written);
+        let mut told = Vec::new();
+        while told.last().is_none_or(|last| *last < beat) {
+            told.push(next(&mut watch).await.revision);
+        }
+        assert!(told.contains(&written), "told {told:?} before the beat {beat}");
+    }
+}
+
+pub(crate) async fn what_is_announced_is_there(store: Any) {
+    let key = Key::new("v1/live/test");
+    let first = store.announce(key.clone(), "1".into()).await.unwrap();
+    let stored = store.get(&key).await.unwrap().unwrap();
+    assert_eq!((stored.value, stored.modified), ("1".into(), first));
+    let second = store.announce(key.clone(), "2".into()).await.unwrap();
+    assert!(second > first);
+    assert_eq!(store.get(&key).await.unwrap().unwrap().value, "2");
+}
+
+/// A catch-up of many large transactions comes in several pieces, and none of them in two.
+pub(crate) async fn a_watch_that_catches_up_tells_whole_transactions(store: Any) {
+    let start = store.head().await.unwrap();
+    let mut revisions = Vec::new();
+    for i in 0..40 {
+        let value = bytes::Bytes::from(vec![i; 6000]);
+        let many = (0..20).fold(Transaction::default(), |t, n| t.put(key(n), value.clone()));
+        revisions.push(done(&store, many).await);
+    }
+    let mut watch = store.watch(&key(""), start).await.unwrap();
+    for revision in revisions {
+        let change = next(&mut watch).await;
+        assert_eq!((change.revision, change.operations.len()), (revision, 20));
     }
 }

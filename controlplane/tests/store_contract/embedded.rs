@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 use wattle_controlplane::store::{
-    Outcome, Store, StoreError, Transaction, WatchError, embedded::Embedded,
+    Key, Outcome, Store, StoreError, Transaction, WatchError, embedded::Embedded,
 };
 use wattle_model::Revision;
 
@@ -36,6 +36,29 @@ async fn everything_is_there_after_a_reopen() {
     assert_eq!(store.get(&key("a")).await.unwrap().unwrap().modified, first);
     let outcome = store.commit(put("c", "3")).await.unwrap();
     assert_eq!(outcome, Outcome::Committed(last.next()));
+}
+
+#[tokio::test]
+async fn an_empty_store_is_at_zero() {
+    assert_eq!(open().await.0.head().await.unwrap(), Revision::ZERO);
+}
+
+#[tokio::test]
+async fn what_was_announced_is_gone_after_a_reopen() {
+    let (store, folder) = open().await;
+    done(&store, put("a", "1")).await;
+    let mut last = Revision::ZERO;
+    // More than one transaction deletes.
+    for i in 0..200 {
+        last = store.announce(Key::new(format!("v1/live/{i}")), "x".into()).await.unwrap();
+    }
+    drop(store);
+    let store = Embedded::open(&folder.path().join("store.redb")).unwrap();
+    let left = store.list(&Key::new("v1/"), None, 10).await.unwrap();
+    assert_eq!(left.items.iter().map(|item| &item.key).collect::<Vec<_>>(), [&key("a")]);
+    let mut watch = store.watch(&Key::new("v1/live/"), last).await.unwrap();
+    let change = futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
+    assert_eq!(change.operations.len(), 128, "a watch tells of it");
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ macro_rules! contract_suite {
     };
     ($open:path) => {
         $crate::contract_suite!($open:
-            an_empty_store_is_at_zero,
+            an_empty_store_has_nothing,
             a_put_is_read_back_with_its_revision,
             revisions_rise_by_one_and_nothing_takes_none,
             comparisons_decide,
@@ -36,6 +36,9 @@ macro_rules! contract_suite {
             counters_by_many_writers_lose_nothing,
             a_group_is_evaluated_in_order,
             reads_see_what_was_committed_before,
+            a_watch_brings_every_beat,
+            what_is_announced_is_there,
+            a_watch_that_catches_up_tells_whole_transactions,
         );
     };
 }

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use parking_lot::Mutex;
 use wattle_model::Revision;
 
@@ -33,6 +34,10 @@ impl Store for Racing {
         self.inner.head().await
     }
 
+    async fn beat(&self) -> Result<Revision, StoreError> {
+        self.inner.beat().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
         self.inner.get(key).await
     }
@@ -57,6 +62,10 @@ impl Store for Racing {
             assert!(matches!(outcome, Outcome::Committed(_)), "the other one is faster");
         }
         self.inner.commit(transaction).await
+    }
+
+    async fn announce(&self, key: Key, value: Bytes) -> Result<Revision, StoreError> {
+        self.inner.announce(key, value).await
     }
 
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError> {

@@ -12,6 +12,7 @@ mod writer;
 use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::watch;
 use wattle_model::Revision;
 
@@ -47,6 +48,7 @@ impl Embedded {
     /// As [`Embedded::open`], with a log that reaches back so many revisions.
     pub fn with_log(path: &Path, revisions: u64) -> Result<Self, StoreError> {
         let file = Arc::new(StoreFile::open(path)?);
+        writer::forget_live(&file, revisions)?;
         let head = reader::head(&file.read()?).map_err(|error| file.explain(error))?;
         let (sender, head) = watch::channel(head);
         let moments = Moments::default();
@@ -60,6 +62,11 @@ impl Embedded {
 impl Store for Embedded {
     async fn head(&self) -> Result<Revision, StoreError> {
         self.reads.run(reader::head).await
+    }
+
+    /// Nobody else writes: everything is told.
+    async fn beat(&self) -> Result<Revision, StoreError> {
+        self.head().await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
@@ -86,6 +93,14 @@ impl Store for Embedded {
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
         check_limits(&transaction)?;
         self.writer.commit(transaction).await
+    }
+
+    /// What is left of it is deleted when the file is opened again.
+    async fn announce(&self, key: Key, value: Bytes) -> Result<Revision, StoreError> {
+        match self.commit(Transaction::default().put(key, value)).await? {
+            Outcome::Committed(revision) => Ok(revision),
+            Outcome::Conflict => Err(StoreError::Unavailable("nothing was compared".to_owned())),
+        }
     }
 
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError> {

@@ -12,8 +12,14 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 use tokio::sync::{mpsc, oneshot, watch};
 use wattle_model::Revision;
 
-use super::file::{COMPACTED, DATA, HEAD, LOG, META, StoreFile, Written};
-use crate::store::{Compare, Operation, Outcome, StoreError, Transaction, moments::Moments};
+use super::{
+    file::{COMPACTED, DATA, HEAD, LOG, META, StoreFile, Written},
+    reader,
+};
+use crate::store::{
+    Compare, MAX_OPERATIONS, Operation, Outcome, StoreError, Stored, Transaction, keys,
+    moments::Moments,
+};
 
 /// Transactions that wait for the thread. Where it is full, committers wait for a place.
 const QUEUE: usize = 512;
@@ -81,6 +87,22 @@ impl Drop for Writer {
             // What it panicked with is already logged.
             let _ = thread.join();
         }
+    }
+}
+
+/// Deletes what another process had announced, which is no more: nobody else has the file open.
+pub(super) fn forget_live(file: &StoreFile, log_revisions: u64) -> Result<(), StoreError> {
+    loop {
+        let read = file.read()?;
+        let page = reader::list(&read, &keys::live(), None, MAX_OPERATIONS);
+        let page = page.map_err(|error| file.explain(error))?;
+        drop(read);
+        if page.items.is_empty() {
+            return Ok(());
+        }
+        let delete = |t: Transaction, item: Stored| t.delete(item.key);
+        let gone = page.items.into_iter().fold(Transaction::default(), delete);
+        write_group(file, &[gone], log_revisions)?;
     }
 }
 

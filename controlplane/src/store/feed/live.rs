@@ -1,8 +1,12 @@
-//! The view as the replica's services read it: one index, and a signal for every new head.
+//! The view as the replica's services read it: one index, a signal for whatever is new in it, and
+//! one for every revision.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -20,21 +24,31 @@ pub struct Live(Arc<Shared>);
 
 struct Shared {
     index: RwLock<Index>,
+    news: watch::Sender<Revision>,
     head: watch::Sender<Revision>,
     ready: watch::Sender<bool>,
-    stale: AtomicBool,
+    freshness: Mutex<Freshness>,
+    stale_after: Duration,
+    told_stale: AtomicBool,
     passages: Mutex<Passages>,
     handed: Histogram,
 }
 
+/// When the index was last known to hold all that the store held.
+struct Freshness(Instant);
+
 impl Live {
-    /// An empty index that isn't ready.
-    pub(super) fn empty() -> Self {
+    /// An empty index that isn't ready, and is stale once nothing has shown for `stale_after` that it
+    /// is up to date.
+    pub(super) fn empty(stale_after: Duration) -> Self {
         Self(Arc::new(Shared {
             index: RwLock::new(Index::from_list(Revision::ZERO, [])),
+            news: watch::Sender::new(Revision::ZERO),
             head: watch::Sender::new(Revision::ZERO),
             ready: watch::Sender::new(false),
-            stale: AtomicBool::new(false),
+            freshness: Mutex::new(Freshness(Instant::now())),
+            stale_after,
+            told_stale: AtomicBool::new(false),
             passages: Mutex::default(),
             // 100 µs to 6.5 s.
             handed: Histogram::new(exponential_buckets(0.0001, 2.0, 17)),
@@ -46,7 +60,13 @@ impl Live {
         self.0.index.read()
     }
 
-    /// The index's head, sent after the index has it.
+    /// The index's head for those who serve it: they are woken when there is something new in it,
+    /// and not by a transaction that means nothing to it. The value is the head all the same.
+    pub fn news(&self) -> watch::Receiver<Revision> {
+        self.0.news.subscribe()
+    }
+
+    /// The index's head for those who wait for a revision, sent after the index has it.
     pub fn head(&self) -> watch::Receiver<Revision> {
         self.0.head.subscribe()
     }
@@ -63,9 +83,9 @@ impl Live {
         let _ = ready.wait_for(|ready| *ready).await;
     }
 
-    /// The store can't be seen: the index may be behind it.
+    /// For too long nothing has shown that the index is up to date: the store can't be seen.
     pub fn is_stale(&self) -> bool {
-        self.0.stale.load(Ordering::Relaxed)
+        self.0.freshness.lock().0.elapsed() > self.0.stale_after
     }
 
     /// How fast a revision came here, where that isn't long ago.
@@ -79,10 +99,12 @@ impl Live {
     }
 
     /// Changes the index and tells the new head. `revisions` are those that come with the change,
-    /// rising, each with its commit where that was here; a list brings one.
+    /// rising, each with its commit where that was here; a list brings one. `news` where any of them
+    /// means something to the view.
     pub(super) fn publish(
         &self,
         revisions: &[(Revision, Option<Moment>)],
+        news: bool,
         change: impl FnOnce(&mut Index),
     ) {
         let head = {
@@ -97,6 +119,8 @@ impl Live {
             passages.indexed(*revision, passage);
         }
         drop(passages);
+        // First those who serve: who has waited for a revision then finds that they know of it.
+        self.0.news.send_if_modified(|last| std::mem::replace(last, head) != head && news);
         self.0.head.send_if_modified(|last| std::mem::replace(last, head) != head);
         let handed = Instant::now();
         self.0.passages.lock().handed(revisions.len(), handed);
@@ -110,8 +134,16 @@ impl Live {
         self.0.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
     }
 
-    pub(super) fn set_stale(&self, stale: bool) {
-        if self.0.stale.swap(stale, Ordering::Relaxed) != stale {
+    /// The index holds all that the store held at `when`.
+    pub(super) fn fresh_at(&self, when: Instant) {
+        let mut freshness = self.0.freshness.lock();
+        freshness.0 = freshness.0.max(when);
+    }
+
+    /// Says so in the log where the index has become stale, or isn't any more.
+    pub(super) fn tell_staleness(&self) {
+        let stale = self.is_stale();
+        if self.0.told_stale.swap(stale, Ordering::Relaxed) != stale {
             if stale {
                 tracing::warn!("the store can't be seen: what this replica serves may be old");
             } else {

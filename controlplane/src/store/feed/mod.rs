@@ -7,24 +7,23 @@
 mod convert;
 mod live;
 mod passage;
+mod pulse;
 
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use wattle_model::Revision;
 use wattle_runtime::backoff::Backoff;
 use wattle_view::{Change, Index, Transaction};
 
-pub use self::{live::Live, passage::Passage};
+use self::pulse::Beats;
+pub use self::{live::Live, passage::Passage, pulse::Pulse};
 use super::{Change as Stored, Operation, Store, StoreError, Watch, WatchError, keys};
 
 /// Transactions applied under one lock, at most.
 const BATCH: usize = 256;
-/// How often the store is asked whether it is still there, and how long it may take to answer.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
-const PROBE_PATIENCE: Duration = Duration::from_secs(3);
 /// Waits between attempts to reach the store.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -32,15 +31,19 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 pub struct Feed {
     store: Arc<dyn Store>,
     live: Live,
-    /// The head that the store had after the list: the index is ready once it has reached it.
-    goal: Revision,
+    pulse: Pulse,
 }
 
 impl Feed {
     /// A feed that hasn't begun, and the index that it will write.
     pub fn new(store: Arc<dyn Store>) -> (Self, Live) {
-        let live = Live::empty();
-        (Self { store, live: live.clone(), goal: Revision::ZERO }, live)
+        Self::with_pulse(store, Pulse::default())
+    }
+
+    /// As [`Feed::new`], looking at its watch as closely as `pulse` says.
+    pub fn with_pulse(store: Arc<dyn Store>, pulse: Pulse) -> (Self, Live) {
+        let live = Live::empty(pulse.stale_after);
+        (Self { store, live: live.clone(), pulse }, live)
     }
 
     /// Keeps the index at the store's head until it is told to end.
@@ -65,12 +68,17 @@ impl Feed {
                     tracing::info!(%first, "the store's log begins later: listing again");
                     listed = false;
                 }
+                Err(WatchError::Store(StoreError::Replaced(why))) => {
+                    tracing::warn!(why, "the store was replaced: listing again");
+                    listed = false;
+                }
                 Err(WatchError::Store(error)) => {
-                    self.live.set_stale(true);
                     tracing::debug!(%error, "watch lost");
+                    self.live.tell_staleness();
                     sleep(backoff.next()).await;
                 }
             }
+            self.live.tell_staleness();
         }
     }
 
@@ -88,36 +96,41 @@ impl Feed {
         }
         let records = items.len();
         let index = Index::from_list(revision, items);
-        self.live.publish(&[(revision, None)], |live| *live = index);
-        self.goal = self.store.head().await?;
+        self.live.publish(&[(revision, None)], true, |live| *live = index);
         tracing::info!(%revision, records, "view listed");
         Ok(())
     }
 
-    /// Applies what happens after the index's head, until the watch is lost.
+    /// Applies what happens after the index's head, until the watch is lost. The index is ready, and
+    /// fresh, once the watch has brought a heartbeat.
     async fn watch(&mut self, backoff: &mut Backoff) -> Result<(), WatchError> {
-        let head = self.live.read().head();
+        let mut head = self.live.read().head();
         let watch: Watch = self.store.watch(&keys::all(), head).await?;
         let mut batches = watch.ready_chunks(BATCH);
-        backoff.reset();
-        self.live.set_stale(false);
-        self.check_ready();
-        let mut expected = Revision::ZERO;
+        let mut beats = Beats::begin(self.store.clone(), self.pulse);
         loop {
             tokio::select! {
                 batch = batches.next() => {
                     let Some(batch) = batch else { return Ok(()) };
-                    self.apply(batch)?;
-                    self.live.set_stale(false);
+                    let applied = self.apply(batch);
+                    head = self.live.read().head();
+                    self.seen(&mut beats, head, backoff);
+                    applied?;
                 }
-                seen = probe(self.store.as_ref()) => {
-                    self.live.set_stale(seen.is_none());
-                    if self.live.read().head() < expected {
-                        return Err(StoreError::Unavailable("the watch is silent".into()).into());
-                    }
-                    expected = seen.unwrap_or(expected);
+                gone_on = beats.go_on() => {
+                    gone_on?;
+                    self.seen(&mut beats, head, backoff);
+                    self.live.tell_staleness();
                 }
             }
+        }
+    }
+
+    fn seen(&self, beats: &mut Beats, head: Revision, backoff: &mut Backoff) {
+        if let Some(when) = beats.brought(head) {
+            self.live.fresh_at(when);
+            self.live.set_ready();
+            backoff.reset();
         }
     }
 
@@ -132,27 +145,14 @@ impl Feed {
         }
         let committed = |revision| (revision, self.store.committed_at(revision));
         let revisions: Vec<_> = transactions.iter().map(|t| committed(t.revision)).collect();
-        self.live.publish(&revisions, |index| {
+        let news = transactions.iter().any(|transaction| !transaction.changes.is_empty());
+        self.live.publish(&revisions, news, |index| {
             for transaction in transactions {
                 index.apply(transaction);
             }
         });
-        self.check_ready();
         lost
     }
-
-    fn check_ready(&self) {
-        if self.live.read().head() >= self.goal {
-            self.live.set_ready();
-        }
-    }
-}
-
-/// Asks the store for its head after a while without changes; `None` where it doesn't answer. A
-/// head that the watch hasn't brought by the next time is one that it will never bring.
-async fn probe(store: &dyn Store) -> Option<Revision> {
-    sleep(PROBE_EVERY).await;
-    timeout(PROBE_PATIENCE, store.head()).await.ok()?.ok()
 }
 
 fn converted(stored: &Stored) -> Transaction {

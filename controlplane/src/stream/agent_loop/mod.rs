@@ -132,7 +132,7 @@ impl AgentLoop {
         let heartbeat = shared.pace.heartbeat;
         outlet.send(encode::welcome(epoch, full_set.is_some(), replica, heartbeat)).await;
         Ok(Self {
-            head: shared.replica.live.head(),
+            head: shared.replica.live.news(),
             cursor,
             ledger: Ledger::new(applied),
             config,

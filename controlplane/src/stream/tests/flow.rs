@@ -82,6 +82,27 @@ async fn heartbeats_move_an_idle_agent_on() {
     eventually(|| world.sessions.info(a.id).unwrap().applied == revision).await;
 }
 
+/// Replicas put their heartbeats every other second: thousands of streams must sleep through that.
+#[tokio::test]
+async fn what_means_nothing_to_the_view_wakes_nobody() {
+    let world = World::new().await;
+    let a = world.enroll().await;
+    let mut agent = Agent::joined(&world, &a, 1).await;
+    agent.heartbeat().await;
+    let mut news = world.live.news();
+    let before = (*news.borrow_and_update(), world.service.encodes());
+    let mut last = before.0;
+    for _ in 0..50 {
+        last = world.beat_of_another().await;
+    }
+    assert!(!news.has_changed().unwrap(), "somebody was woken");
+    assert_eq!((last.0, world.service.encodes()), (before.0.0 + 50, before.1));
+    assert_eq!(*news.borrow(), last, "who wakes for another reason sees the head");
+    let revision = world.change(&a, 9).await;
+    assert!(news.has_changed().unwrap());
+    assert_eq!(agent.batch_acked().await.commit.revision, revision.0);
+}
+
 #[tokio::test]
 async fn a_report_changes_the_config_and_the_record() {
     let world = World::new().await;

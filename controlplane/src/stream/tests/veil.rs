@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::StreamExt as _;
 use tokio::sync::watch;
 use wattle_model::Revision;
@@ -51,6 +52,11 @@ impl Store for Veil {
         self.store.head().await
     }
 
+    async fn beat(&self) -> Result<Revision, StoreError> {
+        self.gone()?;
+        self.store.beat().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
         self.store.get(key).await
     }
@@ -70,6 +76,10 @@ impl Store for Veil {
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
         self.store.commit(transaction).await
+    }
+
+    async fn announce(&self, key: Key, value: Bytes) -> Result<Revision, StoreError> {
+        self.store.announce(key, value).await
     }
 
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError> {

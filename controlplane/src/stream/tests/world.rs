@@ -36,7 +36,7 @@ use crate::{
     store::{
         Key, Operation, Outcome, Store, Transaction,
         embedded::Embedded,
-        feed::{Feed, Live},
+        feed::{Feed, Live, Pulse},
         keys,
     },
     stream::{self, Pace, Sessions, SyncService},
@@ -48,6 +48,9 @@ const PACE: Pace = Pace {
     stall: Duration::from_secs(2),
     grace: Duration::from_secs(2),
 };
+/// As above.
+const PULSE: Pulse =
+    Pulse { every: Duration::from_millis(100), stale_after: Duration::from_secs(1) };
 /// How long anything may take before a test fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -95,7 +98,7 @@ impl World {
     async fn start(veil: Veil, cluster: Cluster, folder: TempDir) -> Self {
         let store: Arc<dyn Store> = Arc::new(veil.clone());
         let shutdown = Shutdown::new();
-        let (feed, live) = Feed::new(Arc::clone(&store));
+        let (feed, live) = Feed::with_pulse(Arc::clone(&store), PULSE);
         // Not under `shutdown`: the feed outlives the drain.
         tokio::spawn(feed.run(tokio_util::sync::CancellationToken::new()));
         let replica = Arc::new(Replica {
@@ -178,6 +181,11 @@ impl World {
     pub(super) async fn change(&self, node: &Node, port: u16) -> Revision {
         let put = Transaction::default().put(keys::peer(&network(), node.id), entry_of(node, port));
         self.commit(put).await
+    }
+
+    /// What another replica says every other second.
+    pub(super) async fn beat_of_another(&self) -> Revision {
+        self.commit(Transaction::default().put(keys::beat("another"), Bytes::new())).await
     }
 
     pub(super) async fn delete(&self, node: &Node) -> Revision {
