@@ -7,6 +7,7 @@
 mod ca;
 mod client;
 mod csr;
+mod etcd;
 mod key_pair;
 mod peer_certificate;
 mod provider;
@@ -17,6 +18,7 @@ mod verify;
 pub use ca::{Ca, CaError};
 pub use client::{client_config, pinned_client_config};
 pub use csr::{CsrKey, InvalidCsr};
+pub use etcd::{InvalidEtcdTls, etcd_client_config};
 pub use key_pair::{InvalidKeyPair, KeyPair};
 pub use peer_certificate::{InvalidCertificate, PeerCertificate, peer_identity};
 pub use server::{ReplicaCertificate, server_config};
