@@ -25,7 +25,7 @@ demo: ## Three machines, a fourth one joins, one is deleted: the product in a mi
 test: tools check unit e2e test-kernel ## Everything that CI runs
 
 tools: # all that the tests need at once, which is quicker than one after the other
-	@scripts/tools.sh build check unit demo kernel
+	@scripts/tools.sh build check unit etcd demo kernel
 
 check: ## Format, lints, docs, protocol, licences
 	@scripts/tools.sh build check
@@ -37,7 +37,7 @@ check: ## Format, lints, docs, protocol, licences
 	cargo deny --locked check bans licenses sources
 
 unit: ## Tests of each crate
-	@scripts/tools.sh build unit
+	@scripts/tools.sh build unit etcd
 	# More at once than there are processors: most of them wait more than they work.
 	RUST_TEST_THREADS=4 cargo test --locked --workspace --exclude wattle-integration --exclude wattle-fleet
 

@@ -41,6 +41,22 @@ install_buf() {
     ln -sf ../npm/node_modules/.bin/buf "$tools/bin/buf"
 }
 
+# The recommended etcd, an ordinary Go dependency of a module that only calls its main.
+install_etcd() {
+    local built=$tools/bin/etcd-3.6
+    [ -x "$built" ] && [ ! "$built" -ot integration/etcd/go.mod ] && return
+    PATH=$PATH:/usr/local/go/bin
+    command -v go >/dev/null || {
+        echo "please install Go $(awk '$1 == "go" { print $2 }' integration/etcd/go.mod) or later: https://go.dev/dl" >&2
+        exit 1
+    }
+    say "etcd 3.6 (go build, a minute or two)"
+    mkdir -p "$tools/bin"
+    # Nobody debugs it: stripped, it links quicker.
+    (cd integration/etcd && go build -trimpath -ldflags '-s -w' -o "$built" .)
+    touch "$built"
+}
+
 install_cargo_deny() {
     command -v cargo-deny >/dev/null && return
     say "cargo-deny $cargo_deny_version (about a minute)"
@@ -55,6 +71,10 @@ for need in "$@"; do
     case $need in
     build)
         want cc build-essential
+        # For the bindings that etcd-client makes of etcd's protocol.
+        want protoc protobuf-compiler
+        [ -n "${PROTOC_INCLUDE-}" ] || [ -e /usr/include/google/protobuf/descriptor.proto ] ||
+            packages+=(libprotobuf-dev)
         command -v cargo >/dev/null || {
             echo "please install Rust: https://rustup.rs" >&2
             exit 1
@@ -68,6 +88,9 @@ for need in "$@"; do
         want ip iproute2
         want ping iputils-ping
         want wg wireguard-tools
+        ;;
+    etcd)
+        want etcd etcd-server
         ;;
     check)
         want npm npm
@@ -96,6 +119,9 @@ else
 fi
 for need in "$@"; do
     case $need in
+    etcd)
+        install_etcd
+        ;;
     check)
         install_buf
         install_cargo_deny

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 use wattle_model::ReplicaId;
@@ -25,7 +25,7 @@ use crate::{
     metrics::Endpoint,
     replica::Replica,
     services::{self, Services},
-    store::{Store, embedded::Embedded, feed::Feed},
+    store::{Store, embedded::Embedded, etcd::Etcd, feed::Feed},
     stream::Pace,
 };
 
@@ -56,10 +56,9 @@ pub struct Bound {
 /// Builds a replica; with a new data directory, a new control plane.
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
-    check_store_is_there(&config.data_dir)?;
-    let store = open_store(&config).await?;
-    let cluster = cluster::open(store.as_ref(), &config.data_dir, clock::now()).await?;
     let (serving, background) = (Shutdown::new(), Shutdown::new());
+    let store = open_store(&config, &background).await?;
+    let cluster = cluster::open(store.as_ref(), &config.data_dir, clock::now()).await?;
 
     let (feed, live) = Feed::new(store.clone());
     background.spawn("feed", feed.run(background.token()));
@@ -238,9 +237,12 @@ fn check_store_is_there(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
-    match config.store {
-        StoreChoice::Embedded => {
+async fn open_store(config: &Config, background: &Shutdown) -> anyhow::Result<Arc<dyn Store>> {
+    match (config.store, &config.etcd) {
+        (StoreChoice::Etcd, Some(etcd)) => Ok(Arc::new(Etcd::open(etcd, background)?)),
+        (StoreChoice::Etcd, None) => bail!("etcd-endpoints: needed for the store \"etcd\""),
+        (StoreChoice::Embedded, _) => {
+            check_store_is_there(&config.data_dir)?;
             let path = config.data_dir.join(STORE);
             let store = spawn_blocking(move || Embedded::open(&path)).await;
             Ok(Arc::new(store.context("opening the store")??))

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+mod etcd;
+
 use anyhow::{Context as _, ensure};
 use figment::{
     Figment,
@@ -18,7 +20,10 @@ use figment::{
 use serde::{Deserialize, Serialize};
 use wattle_runtime::telemetry::LogFormat;
 
-use crate::advertise::Advertise;
+use crate::{
+    advertise::Advertise,
+    store::etcd::{EtcdAddress, EtcdConfig, EtcdPrefix},
+};
 
 /// Where a control plane keeps its state where nobody says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/wattle/controlplane";
@@ -54,10 +59,48 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<Vec<Advertise>>,
 
-    /// What keeps the state: `embedded` is one file in the data directory [default: embedded]
+    /// What keeps the state: `embedded` is one file in the data directory, for one control plane;
+    /// `etcd` is shared by any number of them [default: embedded]
     #[arg(long, env = "WATTLE_STORE", value_name = "STORE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreChoice>,
+
+    /// The client URLs of etcd's members, all http or all https. May be repeated
+    #[arg(long, env = "WATTLE_ETCD_ENDPOINTS", value_name = "URL", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_endpoints: Option<Vec<EtcdAddress>>,
+
+    /// What every key in etcd begins with; control planes that share an etcd need one each
+    /// [default: /wattle/]
+    #[arg(long, env = "WATTLE_ETCD_PREFIX", value_name = "PREFIX")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_prefix: Option<EtcdPrefix>,
+
+    /// PEM file of the CA that signed etcd's certificates; needed for https
+    #[arg(long, env = "WATTLE_ETCD_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_ca: Option<PathBuf>,
+
+    /// PEM file of the certificate that is shown to etcd. Read again at every connection, as are the
+    /// CA and the key
+    #[arg(long, env = "WATTLE_ETCD_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_cert: Option<PathBuf>,
+
+    /// PEM file of that certificate's key
+    #[arg(long, env = "WATTLE_ETCD_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_key: Option<PathBuf>,
+
+    /// The user, where etcd asks for one
+    #[arg(long, env = "WATTLE_ETCD_USER", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_user: Option<String>,
+
+    /// File with that user's password
+    #[arg(long, env = "WATTLE_ETCD_PASSWORD_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_password_file: Option<PathBuf>,
 
     /// Where Prometheus scrapes /metrics, over plain HTTP: an address that only the monitoring
     /// reaches [default: nowhere]
@@ -103,6 +146,8 @@ pub struct Config {
     pub advertise: Vec<Advertise>,
     /// What keeps the state.
     pub store: StoreChoice,
+    /// The etcd that does, if one does.
+    pub etcd: Option<EtcdConfig>,
     /// Where scrapes are answered, if at all.
     pub metrics_listen: Option<SocketAddr>,
     /// The local socket.
@@ -133,6 +178,8 @@ impl Settings {
     }
 
     fn into_config(self) -> anyhow::Result<Config> {
+        let store = self.store.unwrap_or_default();
+        let etcd = etcd::checked(&self, store)?;
         let data_dir = self.data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into());
         let listen = self.listen.unwrap_or(DEFAULT_LISTEN.parse().expect("it is an address"));
         let lifetime = self.certificate_lifetime.map_or(DEFAULT_LIFETIME, |span| span.0);
@@ -154,7 +201,8 @@ impl Settings {
             listen,
             metrics_listen: self.metrics_listen,
             advertise: self.advertise.unwrap_or_default(),
-            store: self.store.unwrap_or_default(),
+            store,
+            etcd,
             certificate_lifetime: lifetime,
             heartbeat,
             drain_grace: self.drain_grace.map_or(DEFAULT_GRACE, |span| span.0),
@@ -175,6 +223,8 @@ pub enum StoreChoice {
     /// One file in the data directory.
     #[default]
     Embedded,
+    /// An etcd.
+    Etcd,
 }
 
 impl FromStr for StoreChoice {
@@ -183,7 +233,8 @@ impl FromStr for StoreChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "embedded" => Ok(Self::Embedded),
-            other => Err(format!("store {other:?}: this version knows \"embedded\" alone")),
+            "etcd" => Ok(Self::Etcd),
+            other => Err(format!("store {other:?}: there are \"embedded\" and \"etcd\"")),
         }
     }
 }
@@ -275,7 +326,14 @@ mod tests {
             data_dir: Some("/a".into()),
             listen: Some(([127, 0, 0, 1], 5).into()),
             advertise: Some(vec!["host:5".parse().unwrap()]),
-            store: Some(StoreChoice::Embedded),
+            store: Some(StoreChoice::Etcd),
+            etcd_endpoints: Some(vec!["https://etcd-0:2379".parse().unwrap()]),
+            etcd_prefix: Some("/mesh/".parse().unwrap()),
+            etcd_ca: Some("/ca".into()),
+            etcd_cert: Some("/cert".into()),
+            etcd_key: Some("/key".into()),
+            etcd_user: None,
+            etcd_password_file: None,
             metrics_listen: Some(([127, 0, 0, 1], 6).into()),
             admin_socket: Some("/b".into()),
             certificate_lifetime: Some("2h".parse().unwrap()),
@@ -283,7 +341,7 @@ mod tests {
             drain_grace: Some("1s".parse().unwrap()),
             log_format: Some(LogFormat::Json),
         };
-        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nstore = 'embedded'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
+        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nstore = 'etcd'\netcd-endpoints = ['https://etcd-0:2379']\netcd-prefix = '/mesh/'\netcd-ca = '/ca'\netcd-cert = '/cert'\netcd-key = '/key'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
         assert_eq!(with_file(file, "").unwrap(), all.check(None).unwrap());
     }
 

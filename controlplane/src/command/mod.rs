@@ -16,7 +16,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves agents and operators; the first start makes a new control plane
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Manages operators over the local socket of a running control plane
     #[command(subcommand)]
     Admin(Admin),

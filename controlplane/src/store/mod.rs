@@ -4,6 +4,7 @@
 //! here knows what the keys mean; [`keys`] names them and [`feed`] reads them into the view.
 
 pub mod embedded;
+pub mod etcd;
 pub mod feed;
 pub mod keys;
 mod moments;

@@ -3,6 +3,7 @@
 
 mod contract;
 mod embedded;
+mod etcd;
 
 /// Runs every test of the contract on stores that `$open` makes: an async function that returns an
 /// `Arc<dyn Store>`, empty, and something that keeps it alive.
