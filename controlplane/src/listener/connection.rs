@@ -6,7 +6,8 @@ use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    select,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
@@ -15,6 +16,7 @@ use tower::ServiceExt as _;
 use super::{
     Connections, Handler,
     idle::{Call, Calls},
+    together::{Begun, First, Together},
 };
 use crate::access::PeerInfo;
 
@@ -49,7 +51,8 @@ impl Cut {
     }
 }
 
-/// Serves a connection until it ends, or, once draining begins, until its calls have ended.
+/// Serves a connection until it ends, or, once draining begins, until its calls have ended or are
+/// cut.
 pub(super) async fn serve<I>(connections: Connections, io: I, peer: PeerInfo, handler: Handler)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -73,7 +76,8 @@ where
             })
         }
     });
-    let connection = http2::Builder::new(connections.clone())
+    let begun = Begun::default();
+    let connection = http2::Builder::new(begun.clone())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE_PATIENCE)
@@ -82,31 +86,61 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEADERS)
+        // A stream has one request: what its headers were is of no use to the next.
+        .header_table_size(0)
         .serve_connection(TokioIo::new(io), service);
-    // On the heap: a task holds each large value as often as it is moved.
-    let mut connection = Box::pin(connection);
-    let end = tokio::select! {
-        end = connection.as_mut() => end,
-        () = cut.0.cancelled() => return tracing::debug!(%address, "connection cut"),
-        () = connections.draining.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = idle(calls.as_ref()) => {
-            tracing::debug!(%address, "nothing was asked for");
-            connection.as_mut().graceful_shutdown();
-            timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
+    let end = end(&connections, &cut, calls.as_ref());
+    let mut together = Together::new(connection, begun, end);
+    let over = match together.first().await {
+        First::Over(over) => over,
+        First::End(End::Cut) => return tracing::debug!(%address, "connection cut"),
+        First::End(End::Leave(patience)) => {
+            let late = late(&connections, &cut, patience);
+            match together.change(|c| c.graceful_shutdown(), late).first().await {
+                First::Over(over) => over,
+                First::End(()) => return tracing::debug!(%address, "connection cut"),
+            }
         }
     };
-    if let Err(error) = end {
+    if let Err(error) = over {
         tracing::debug!(%address, %error, "connection lost");
+    }
+}
+
+/// Why a connection ends whose peer would go on.
+enum End {
+    /// At once.
+    Cut,
+    /// Once its calls have ended, and after so long all the same.
+    Leave(Option<Duration>),
+}
+
+async fn end(connections: &Connections, cut: &Cut, calls: Option<&Calls>) -> End {
+    select! {
+        () = cut.0.cancelled() => End::Cut,
+        () = connections.cut.cancelled() => End::Cut,
+        () = connections.draining.cancelled() => End::Leave(None),
+        () = idle(calls) => {
+            tracing::debug!("nothing was asked for");
+            End::Leave(Some(GOODBYE))
+        }
+    }
+}
+
+/// Waits until a connection that was asked to end must be cut.
+async fn late(connections: &Connections, cut: &Cut, patience: Option<Duration>) {
+    select! {
+        () = cut.0.cancelled() => {}
+        () = connections.cut.cancelled() => {}
+        () = sleep(patience.unwrap_or_default()), if patience.is_some() => {}
     }
 }
 
 /// Waits until a stranger has been idle for too long; for ever with anybody else.
 async fn idle(calls: Option<&Calls>) {
     match calls {
-        Some(calls) => calls.idle(IDLE).await,
+        // On the heap: most connections aren't a stranger's.
+        Some(calls) => Box::pin(calls.idle(IDLE)).await,
         None => std::future::pending().await,
     }
 }

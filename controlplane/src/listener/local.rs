@@ -56,7 +56,7 @@ impl LocalListener {
             match self.unix.accept().await {
                 Ok((stream, _)) => {
                     let (peer, handler) = (PeerInfo::local(), handler.clone());
-                    connections.spawn(connection::serve(
+                    connections.spawn_connection(connection::serve(
                         connections.clone(),
                         stream,
                         peer,

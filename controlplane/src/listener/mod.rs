@@ -11,6 +11,7 @@ mod limits;
 mod local;
 mod places;
 mod tls;
+mod together;
 
 use std::{convert::Infallible, time::Duration};
 
@@ -57,21 +58,16 @@ impl Connections {
         left
     }
 
-    /// Runs a task until it ends or is cut.
+    /// Runs a connection, which sees itself when it is cut.
+    fn spawn_connection(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(connection);
+    }
+
+    /// Runs any other task until it ends or is cut.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let cut = self.cut.clone();
         self.tasks.spawn(async move {
             cut.run_until_cancelled(task).await;
         });
-    }
-}
-
-/// A connection's requests are tasks of their own, cut with it.
-impl<F> hyper::rt::Executor<F> for Connections
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, task: F) {
-        self.spawn(task);
     }
 }

@@ -68,7 +68,7 @@ impl TlsListener {
                     let newcomer = Newcomer { tcp, address, _waits: (place, hold) };
                     let (limits, tls) = (limits.clone(), self.tls.clone());
                     let (accepted, handler) = (connections.clone(), handler.clone());
-                    connections.spawn(serve(newcomer, limits, tls, accepted, handler));
+                    connections.spawn_connection(serve(newcomer, limits, tls, accepted, handler));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
