@@ -1,11 +1,18 @@
 //! Every service of the replica, behind the one access check. Wiring only.
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    future::Ready,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
+use futures::future::Either;
+use http::{Request, Response};
 use prometheus_client::registry::Registry;
-use tonic::service::Routes;
+use tonic::{body::Body, server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::{Layer as _, util::BoxCloneSyncService};
+use tower::{Layer as _, Service, util::BoxCloneSyncService};
 use wattle_proto::{
     admin::admin_service_server::AdminServiceServer,
     enroll::enrollment_service_server::EnrollmentServiceServer,
@@ -20,7 +27,7 @@ use crate::{
     metrics,
     nodes::Nodes,
     replica::Replica,
-    stream::{self, Pace},
+    stream::{self, Pace, SyncService},
 };
 
 /// The names under which health is asked for; the empty one is the whole replica.
@@ -52,14 +59,43 @@ pub fn build(
         .add_service(
             EnrollmentServiceServer::new(enrollment).max_decoding_message_size(ENROLMENT_BYTES),
         )
-        .add_service(streams)
         .add_service(AdminServiceServer::new(admin))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
     let access = AccessLayer::new(replica.store.clone(), replica.trust_domain.clone());
-    let handler = BoxCloneSyncService::new(access.layer(routes));
+    let handler = BoxCloneSyncService::new(access.layer(Split { streams, routes }));
     Ok(Services { handler, health: Health(reporter), metrics })
+}
+
+/// Streams pass by the router: in it, every message would go through two more boxes in either
+/// direction.
+#[derive(Clone)]
+struct Split {
+    streams: SyncService,
+    routes: Routes,
+}
+
+impl Service<Request<Body>> for Split {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Either<
+        Ready<Result<Response<Body>, Infallible>>,
+        <Routes as Service<Request<Body>>>::Future,
+    >;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        ready!(Service::<Request<Body>>::poll_ready(&mut self.streams, cx))?;
+        Service::<Request<Body>>::poll_ready(&mut self.routes, cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut path = request.uri().path().split('/').skip(1);
+        match path.next() {
+            Some(SyncService::NAME) => Either::Left(self.streams.call(request)),
+            _ => Either::Right(self.routes.call(request)),
+        }
+    }
 }
 
 /// What `app` connects to the ports.
