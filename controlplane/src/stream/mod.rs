@@ -25,6 +25,7 @@ mod orders;
 mod own_config;
 mod record;
 mod reports;
+mod requests;
 mod service;
 mod sessions;
 mod stalls;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::{Status, Streaming};
+use tonic::Status;
 use wattle_model::Revision;
-use wattle_proto::sync::{SyncRequest, retry::Reason};
+use wattle_proto::sync::retry::Reason;
 use wattle_view::Life;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
     convert::{Hello, Request},
     farewell::Farewell,
     hello::{self, Decision, Facts, FullSet},
+    requests::Requests,
 };
 
 /// Within which an agent that opened a stream must say hello.
@@ -29,7 +30,7 @@ pub(super) enum Start {
 }
 
 /// The stream's first message.
-pub(super) async fn hello(requests: &mut Streaming<SyncRequest>) -> Result<Hello, Farewell> {
+pub(super) async fn hello(requests: &mut Requests) -> Result<Hello, Farewell> {
     let first = timeout(HELLO_WITHIN, requests.message())
         .await
         .map_err(|_| Status::deadline_exceeded("no hello came"))?

@@ -1,10 +1,11 @@
 //! What the rest of the replica tells one stream: to end, to end soon, or to ask its agent for an
 //! ack or about a tunnel. Orders coalesce: a stream that comes late finds the last of each.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, future::poll_fn, task::Poll};
 
+use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use wattle_model::Revision;
 
 use super::inspections::Inspection;
@@ -25,7 +26,8 @@ pub(super) enum End {
 #[derive(Default)]
 pub(super) struct Orders {
     given: Mutex<Given>,
-    changed: Notify,
+    /// The stream's task. One waiter, and no list of them to enter and leave at each change.
+    stream: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -34,36 +36,38 @@ struct Given {
     ack_wanted: Revision,
     drain_until: Option<Instant>,
     inspections: VecDeque<Inspection>,
+    /// Since the stream looked last.
+    changed: bool,
 }
 
 impl Orders {
     /// Tells the stream to end. The first reason stays.
     pub(super) fn end(&self, why: End) {
-        self.given.lock().end.get_or_insert(why);
-        self.changed.notify_one();
+        self.give(|given| {
+            given.end.get_or_insert(why);
+        });
     }
 
     /// Somebody waits for the agent to ack this revision.
     pub(super) fn want_ack(&self, revision: Revision) {
-        let mut given = self.given.lock();
-        given.ack_wanted = given.ack_wanted.max(revision);
-        self.changed.notify_one();
+        self.give(|given| given.ack_wanted = given.ack_wanted.max(revision));
     }
 
     /// The replica is stopping: the stream is cut at `until`.
     pub(super) fn drain(&self, until: Instant) {
-        self.given.lock().drain_until.get_or_insert(until);
-        self.changed.notify_one();
+        self.give(|given| {
+            given.drain_until.get_or_insert(until);
+        });
     }
 
     /// Somebody wants to know of a tunnel; where too many do, the question is dropped, and with it
     /// the hope for an answer.
     pub(super) fn inspect(&self, inspection: Inspection) {
-        let mut given = self.given.lock();
-        if given.inspections.len() < MAX_INSPECTIONS {
-            given.inspections.push_back(inspection);
-            self.changed.notify_one();
-        }
+        self.give(|given| {
+            if given.inspections.len() < MAX_INSPECTIONS {
+                given.inspections.push_back(inspection);
+            }
+        });
     }
 
     /// The next question about a tunnel.
@@ -88,6 +92,21 @@ impl Orders {
 
     /// Returns when there is something new. For the stream alone.
     pub(super) async fn changed(&self) {
-        self.changed.notified().await;
+        poll_fn(|cx| {
+            self.stream.register(cx.waker());
+            match std::mem::take(&mut self.given.lock().changed) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
+    fn give(&self, change: impl FnOnce(&mut Given)) {
+        let mut given = self.given.lock();
+        change(&mut given);
+        given.changed = true;
+        drop(given);
+        self.stream.wake();
     }
 }

@@ -9,24 +9,16 @@ use std::{
 };
 
 use http::{Request, Response};
-use tonic::{
-    Status, Streaming, body::Body, codec::BufferSettings, metadata::GRPC_CONTENT_TYPE,
-    server::NamedService,
-};
-use tonic_prost::ProstDecoder;
+use tonic::{Status, body::Body, metadata::GRPC_CONTENT_TYPE, server::NamedService};
 use tower::Service;
-use wattle_proto::sync::SyncRequest;
 
 use super::{
     Call, Shared, agent_loop,
     body::{Gate, LoopBody},
+    requests::Requests,
 };
 use crate::access::{PeerInfo, Principal};
 
-/// The most that an agent may say at once.
-const MAX_REQUEST: usize = 64 << 10;
-/// An idle agent's buffer; it grows for a large request.
-const BUFFER: usize = 512;
 const SYNC: &str = "/wattle.sync.v1.SyncService/Sync";
 
 /// `wattle.sync.v1.SyncService`. Cheap to clone.
@@ -60,9 +52,7 @@ impl SyncService {
             return Err(Status::unimplemented("the sync service has the one method Sync"));
         }
         let call = caller(&request)?;
-        let decoder = ProstDecoder::<SyncRequest>::new(BufferSettings::new(BUFFER, MAX_REQUEST));
-        let requests =
-            Streaming::new_request(decoder, request.into_body(), None, Some(MAX_REQUEST));
+        let requests = Box::new(Requests::new(request.into_body()));
         let (shared, gate) = (Arc::clone(&self.shared), Arc::new(Gate::default()));
         let watched = shared.stalls.watch(Arc::clone(&gate), call.connection.clone());
         let body =

@@ -13,7 +13,7 @@ use tokio::{
     sync::watch,
     time::{Instant, Sleep, sleep_until},
 };
-use tonic::{Status, Streaming};
+use tonic::Status;
 use wattle_model::Revision;
 use wattle_proto::sync::{SyncRequest, retry::Reason};
 use wattle_view::Commit;
@@ -35,6 +35,7 @@ use super::{
     own_config::OwnConfig,
     record::Entering,
     reports::Reports,
+    requests::Requests,
     sessions::Registration,
     stalls::Watched,
 };
@@ -45,10 +46,11 @@ pub(super) async fn run(
     call: Call,
     _watched: Watched,
     outlet: Outlet,
-    mut requests: Streaming<SyncRequest>,
+    mut requests: Box<Requests>,
 ) -> Status {
     let served = async {
-        let mut agent = AgentLoop::open(shared, call, &outlet, &mut requests).await?;
+        // On the heap: what opening needs is given back once the stream is open.
+        let mut agent = Box::pin(AgentLoop::open(shared, call, &outlet, &mut requests)).await?;
         agent.serve(&outlet, &mut requests).await
     };
     let Err(farewell) = served.await;
@@ -100,8 +102,8 @@ impl AgentLoop {
         shared: Arc<Shared>,
         call: Call,
         outlet: &Outlet,
-        requests: &mut Streaming<SyncRequest>,
-    ) -> Result<Self, Farewell> {
+        requests: &mut Requests,
+    ) -> Result<Box<Self>, Farewell> {
         let hello = opening::hello(requests).await?;
         let start = opening::decide(&shared, &call, &hello).await?;
         let unavailable = |error| {
@@ -131,7 +133,7 @@ impl AgentLoop {
         let (epoch, replica) = (shared.replica.epoch, shared.replica.id);
         let heartbeat = shared.pace.heartbeat;
         outlet.send(encode::welcome(epoch, full_set.is_some(), replica, heartbeat)).await;
-        Ok(Self {
+        Ok(Box::new(Self {
             head: shared.replica.live.news(),
             cursor,
             ledger: Ledger::new(applied),
@@ -149,14 +151,10 @@ impl AgentLoop {
             call,
             accept_stale: hello.accept_stale,
             registration,
-        })
+        }))
     }
 
-    async fn serve(
-        &mut self,
-        outlet: &Outlet,
-        requests: &mut Streaming<SyncRequest>,
-    ) -> Result<Never, Farewell> {
+    async fn serve(&mut self, outlet: &Outlet, requests: &mut Requests) -> Result<Never, Farewell> {
         loop {
             self.obey()?;
             if let Some(message) = self.next_message()? {
@@ -176,7 +174,7 @@ impl AgentLoop {
         }
     }
 
-    async fn event(&mut self, requests: &mut Streaming<SyncRequest>) -> Event {
+    async fn event(&mut self, requests: &mut Requests) -> Event {
         self.arm_timer();
         select! {
             biased;
@@ -194,7 +192,7 @@ impl AgentLoop {
     }
 
     /// What has happened already, without waiting for anything to happen.
-    async fn event_now(&mut self, requests: &mut Streaming<SyncRequest>) -> Option<Event> {
+    async fn event_now(&mut self, requests: &mut Requests) -> Option<Event> {
         select! {
             biased;
             () = self.registration.orders().changed() => Some(Event::Orders),
@@ -233,7 +231,7 @@ impl AgentLoop {
             }
             Event::Other => {
                 if Instant::now() >= self.heartbeat_at {
-                    self.refresh_ranges().await;
+                    Box::pin(self.refresh_ranges()).await;
                 }
                 Ok(())
             }
