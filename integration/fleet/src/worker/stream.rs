@@ -2,8 +2,10 @@
 //! digest, acked as the protocol asks.
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -13,8 +15,10 @@ use h2::{
     RecvStream, SendStream,
     client::{Connection, ResponseFuture},
 };
+use http::HeaderMap;
 use tokio::{
     select,
+    sync::futures::Notified,
     time::{Instant, Sleep, sleep},
 };
 use wattle_model::Digest;
@@ -98,64 +102,102 @@ fn closed(end: Result<(), h2::Error>) -> End {
     }
 }
 
-impl Stream<'_> {
+/// HTTP/2, once it is open.
+struct Line {
+    connection: Pin<Box<Connection<Tls>>>,
+    body: RecvStream,
+    frozen: bool,
+}
+
+impl Line {
+    /// What has come. It comes by the connection's poll, in this task: nobody else need be woken.
+    fn received(&mut self) -> Result<Option<Bytes>, End> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        match self.body.poll_data(cx) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Some(data)) => {
+                let data = data?;
+                self.body.flow_control().release_capacity(data.len())?;
+                Ok(Some(data))
+            }
+            Poll::Ready(None) => {
+                let trailers = match self.body.poll_trailers(cx) {
+                    Poll::Ready(trailers) => trailers?.unwrap_or_default(),
+                    Poll::Pending => HeaderMap::new(),
+                };
+                let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
+                let (status, message) = (text("grpc-status"), text("grpc-message"));
+                Err(anyhow!("the stream ended: {status:?} {message:?}").into())
+            }
+        }
+    }
+
+    /// Stops reading, or reads again, and lets the control plane send as much as others may.
+    fn freeze(&mut self, frozen: bool) -> Result<(), End> {
+        if std::mem::replace(&mut self.frozen, frozen) && !frozen {
+            self.connection.set_initial_window_size(64 << 10)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Stream<'a> {
     async fn run(
         &mut self,
         mut connection: Pin<Box<Connection<Tls>>>,
         answer: ResponseFuture,
         online: &mut Online<'_>,
     ) -> Result<(), End> {
-        let mut body = select! {
+        let body = select! {
             biased;
             end = &mut connection => return Err(closed(end)),
             answer = answer => answer?.into_body(),
             () = sleep(FIRST_WORD) => return Err(anyhow!("no answer to Hello").into()),
         };
-        loop {
-            if self.welcomed {
-                online.accepted();
-            }
-            if self.agent.is_frozen() && self.welcomed {
-                self.agent.told.notified().await;
-                if !self.agent.is_frozen() {
-                    connection.set_initial_window_size(64 << 10)?;
-                }
-            } else {
-                select! {
-                    biased;
-                    end = &mut connection => return Err(closed(end)),
-                    data = body.data() => self.received(data, &mut body).await?,
-                    () = self.agent.told.notified() => {}
-                    () = &mut self.ack_timer, if self.unacked => self.ack()?,
-                }
-            }
+        let agent = self.agent;
+        let mut told = pin!(agent.told.notified());
+        let mut line = Line { connection, body, frozen: agent.is_frozen() };
+        poll_fn(|cx| self.poll(cx, &mut line, told.as_mut(), online)).await
+    }
+
+    /// Does what there is to do. Each part once: what one of them makes the others do, they are
+    /// woken for.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        line: &mut Line,
+        mut told: Pin<&mut Notified<'a>>,
+        online: &mut Online<'_>,
+    ) -> Poll<Result<(), End>> {
+        while told.as_mut().poll(cx).is_ready() {
+            told.set(self.agent.told.notified());
+            line.freeze(self.agent.is_frozen())?;
             if !self.agent.wants_stream() {
-                return Ok(());
+                return Poll::Ready(Ok(()));
             }
             if self.welcomed && self.agent.takes_move() {
                 self.report()?;
             }
         }
-    }
-
-    async fn received(
-        &mut self,
-        data: Option<Result<Bytes, h2::Error>>,
-        body: &mut RecvStream,
-    ) -> Result<(), End> {
-        let Some(data) = data else {
-            let trailers = body.trailers().await?.unwrap_or_default();
-            let text = |name| trailers.get(name).and_then(|value| value.to_str().ok());
-            let (status, message) = (text("grpc-status"), text("grpc-message"));
-            return Err(anyhow!("the stream ended: {status:?} {message:?}").into());
-        };
-        let data = data?;
-        body.flow_control().release_capacity(data.len())?;
-        self.inbox.push(data);
-        while let Some(message) = self.inbox.next()? {
-            self.message(&message)?;
+        if line.frozen && self.welcomed {
+            return Poll::Pending;
         }
-        Ok(())
+        if let Poll::Ready(end) = line.connection.as_mut().poll(cx) {
+            return Poll::Ready(Err(closed(end)));
+        }
+        while let Some(data) = line.received()? {
+            self.inbox.push(data);
+            while let Some(message) = self.inbox.next()? {
+                self.message(&message)?;
+            }
+        }
+        if self.unacked && self.ack_timer.as_mut().poll(cx).is_ready() {
+            self.ack()?;
+        }
+        if self.welcomed {
+            online.accepted();
+        }
+        Poll::Pending
     }
 
     fn message(&mut self, bytes: &Bytes) -> Result<(), End> {
