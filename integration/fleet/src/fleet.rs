@@ -12,6 +12,7 @@ use tokio::{
 
 use crate::{
     order::{Answer, Awaited, Buckets, Census, Order},
+    pages,
     server::Usage,
 };
 
@@ -31,6 +32,7 @@ impl Process {
             .arg(role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .envs(pages::large())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting a {role} process"))?;

@@ -8,6 +8,7 @@ mod fleet;
 mod limits;
 mod order;
 mod outcome;
+mod pages;
 mod progress;
 mod publish;
 mod raw;

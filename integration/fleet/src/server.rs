@@ -17,6 +17,8 @@ use tokio::{
 };
 use wattle_runtime::credential::OperatorCredential;
 
+use crate::pages;
+
 /// How long it may take to say where it listens.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to end.
@@ -55,6 +57,7 @@ impl Server {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
+            .envs(pages::large())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("starting {}", program.display()))?;
