@@ -13,7 +13,7 @@ use crate::{
     console::Console,
     declare::{self, Declared, Sources},
     failure::Failure,
-    shape::Applied,
+    shape::{Applied, Progress},
 };
 
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,8 @@ pub(crate) struct Args {
     /// Only say what would change, and which nodes would see more or fewer
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
-    /// Wait until all agents that it concerns and that are online have applied it
+    /// Wait until all agents that it concerns and that are online have applied it; where all of it is
+    /// so already, the last change that made it so
     #[arg(long)]
     wait: bool,
     /// How long to wait, such as 30s; at most 5m
@@ -83,21 +84,41 @@ pub(crate) async fn run(
         explain(&mut client, &mut applied).await;
         applied.lines().iter().try_for_each(|line| console.line(line))?;
     }
-    if args.wait && applied.changes() {
-        let timeout = Some(super::message(args.timeout));
-        let request = WaitAppliedRequest { revision: applied.revision, timeout };
-        let progress = client.admin.wait_applied(request).await?.into_inner().try_into()?;
-        if console.format() == Format::Table {
-            console.line("")?;
-            return wait::show(&progress, false, console);
-        }
-        applied.progress = Some(progress);
-    }
-    if console.format() != Format::Table {
-        console.json(&applied)?;
+    let revision = args.wait.then(|| applied.since()).flatten();
+    let waited = match revision {
+        Some(revision) => follow(&mut client, revision, args.timeout).await.map(Some),
+        None => Ok(None),
+    };
+    report(applied, waited, console)
+}
+
+/// Waits until whoever it concerns has what was made so at `revision`.
+async fn follow(
+    client: &mut Client,
+    revision: u64,
+    timeout: Duration,
+) -> Result<Progress, Failure> {
+    let timeout = Some(super::message(timeout));
+    let request = WaitAppliedRequest { revision, timeout };
+    Ok(client.admin.wait_applied(request).await?.into_inner().try_into()?)
+}
+
+/// Says how far it has come. What was done is told to programs where that isn't known, too.
+fn report(
+    mut applied: Applied,
+    waited: Result<Option<Progress>, Failure>,
+    console: &mut Console,
+) -> Result<(), Failure> {
+    if console.format() == Format::Table {
+        let Some(progress) = waited? else { return Ok(()) };
+        console.line("")?;
+        return wait::show(&progress, false, console);
     }
     applied.progress.map_or(Ok(()), |progress| wait::verdict(&progress, false))
 }
+    let waited = waited.map(|progress| applied.progress = progress);
+    console.json(&applied)?;
+    waited?;
 
 /// Finds out where policies don't count, so that nobody takes a mesh for closed.
 async fn explain(client: &mut Client, applied: &mut Applied) {
@@ -126,5 +147,56 @@ pub(super) async fn ask(
     match client.admin.apply(request).await {
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(declare::explain(status, declared)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wattle_proto::admin::{self, WaitAppliedResponse, applied::Action};
+
+    use super::*;
+    use crate::console::tests::console;
+
+    fn applied(actions: &[(Action, u64)]) -> Applied {
+        let one = |(action, revision): &(Action, u64)| admin::Applied {
+            action: (*action).into(),
+            after: Some(Resource { revision: Some(*revision), ..Resource::default() }),
+            ..Default::default()
+        };
+        let applied = actions.iter().map(one).collect();
+        let response = ApplyResponse { revision: 9, applied, ..Default::default() };
+        Applied::new(response, &vec![Resource::default(); actions.len()], false)
+    }
+
+    #[test]
+    fn what_was_done_is_told_where_waiting_for_it_failed() {
+        let lost = || Err(Failure::Failed("lost".into()));
+        let (mut json, out, _) = console(Format::Json, None);
+        let made = applied(&[(Action::Created, 9)]);
+        assert_eq!(report(made, lost(), &mut json), Err(Failure::Failed("lost".into())));
+        let told: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
+        assert_eq!((&told["revision"], &told["progress"]), (&9.into(), &serde_json::Value::Null));
+
+        let progress = || WaitAppliedResponse {
+            revision: 9,
+            concerned: 1,
+            pending_count: 1,
+            ..Default::default()
+        };
+        let waited = || Ok(Some(progress().try_into().unwrap()));
+        for format in [Format::Json, Format::Table] {
+            let (mut console, out, _) = console(format, None);
+            let behind = report(applied(&[(Action::Created, 9)]), waited(), &mut console);
+            assert!(matches!(behind, Err(Failure::Failed(why)) if why.contains("1 of 1")));
+            assert!(out.text().contains("concerned"), "{}", out.text());
+        }
+    }
+
+    #[test]
+    fn what_is_so_already_is_waited_for_since_it_became_so() {
+        let since = |actions: &[_]| applied(actions).since();
+        assert_eq!(since(&[(Action::Unchanged, 4), (Action::Unchanged, 6)]), Some(6));
+        assert_eq!(since(&[(Action::Unchanged, 4), (Action::Updated, 9)]), Some(9));
+        assert_eq!(since(&[]), None);
     }
 }

@@ -15,6 +15,9 @@ pub(crate) struct Applied {
     pub(crate) sight: Vec<Sight>,
     /// How far it has come; null where nobody waited.
     pub(crate) progress: Option<Progress>,
+    /// Of the last change to what the files declare, where there was one.
+    #[serde(skip)]
+    since: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,8 +51,10 @@ impl Applied {
         });
         let modes: Vec<_> = modes.collect();
         let sight = response.sight.into_iter().map(Sight::from).collect();
-        let mut applied =
-            Self { revision: response.revision, dry_run, resources, sight, progress: None };
+        let after = response.applied.iter().filter_map(|applied| applied.after.as_ref());
+        let since = after.filter_map(|after| after.revision).max();
+        let revision = response.revision;
+        let mut applied = Self { revision, dry_run, resources, sight, progress: None, since };
         modes.iter().for_each(|(network, mode)| applied.in_mode(network, *mode));
         applied
     }
@@ -64,6 +69,11 @@ impl Applied {
     pub(crate) fn in_mode(&mut self, network: &str, mode: Mode) {
         let of = self.sight.iter_mut().filter(|sight| sight.network == network);
         of.for_each(|sight| sight.mode = Some(mode));
+    }
+
+    /// The revision at which what the files declare became so; `None` where nothing ever was.
+    pub(crate) fn since(&self) -> Option<u64> {
+        if self.changes() { Some(self.revision) } else { self.since }
     }
 
     pub(crate) fn changes(&self) -> bool {
