@@ -188,6 +188,11 @@ fn mistakes_of_the_file_and_of_the_fleet_are_told_at_their_places(bench: &Bench)
     ] {
         assert!(said.contains(place), "{place}: {said}");
     }
+    // What the fleet is lacking is told beside what is wrong with the file itself.
+    let both = format!("{broken}---\nkind: Node\nname: db-2\nlabels: {{}}\n");
+    let said = bench.complains(1, &["apply", "-f", "-"], &both);
+    assert!(said.contains("\nstdin:4:1: "), "{said}");
+    assert!(said.ends_with("\nstdin:7:7: name: network default has no node db-2\n"), "{said}");
     let unknown = "kind: Node\nname: db-2\nlabels: {}\n---\nkind: Policy\nname: x\nfrom: ''\nto: ''\n\
                    network: lab\n";
     let said = bench.complains(2, &["diff", "-f", "-"], unknown);

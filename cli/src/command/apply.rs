@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use tonic::Status;
 use wattle_proto::admin::{
     ApplyRequest, ApplyResponse, GetNetworkRequest, Resource, WaitAppliedRequest,
 };
@@ -15,6 +16,9 @@ use crate::{
     failure::Failure,
     shape::{Applied, Progress},
 };
+
+/// How long the control plane may take to say what else is wrong with files that have mistakes.
+const HASTE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -74,9 +78,7 @@ pub(crate) async fn run(
     args: &Args,
     console: &mut Console,
 ) -> Result<(), Failure> {
-    // Mistakes in the files are told before the control plane is asked.
-    let declared = declare::read(&args.sources)?;
-    let mut client = client::connect(context).await?;
+    let (declared, mut client) = prepare(context, &args.sources).await?;
     let resources = declared.resources();
     let response = ask(&mut client, &declared, &resources, args.dry_run).await?;
     let mut applied = Applied::new(response, &resources, args.dry_run);
@@ -114,11 +116,11 @@ fn report(
         console.line("")?;
         return wait::show(&progress, false, console);
     }
-    applied.progress.map_or(Ok(()), |progress| wait::verdict(&progress, false))
-}
     let waited = waited.map(|progress| applied.progress = progress);
     console.json(&applied)?;
     waited?;
+    applied.progress.map_or(Ok(()), |progress| wait::verdict(&progress, false))
+}
 
 /// Finds out where policies don't count, so that nobody takes a mesh for closed.
 async fn explain(client: &mut Client, applied: &mut Applied) {
@@ -131,6 +133,43 @@ async fn explain(client: &mut Client, applied: &mut Applied) {
     }
 }
 
+/// The files' contents, and a connection. Where anything in the files is wrong, all of it is told,
+/// with what the control plane knows to be wrong of the rest, if it can be asked.
+pub(super) async fn prepare(
+    context: Option<PathBuf>,
+    sources: &Sources,
+) -> Result<(Declared, Client), Failure> {
+    let (declared, mut mistakes) = declare::read(sources)?;
+    if mistakes.is_empty() {
+        return Ok((declared, client::connect(context).await?));
+    }
+    let asked = tokio::time::timeout(HASTE, try_out(context, &declared)).await;
+    if let Ok(Err(status)) = asked {
+        declare::explain_part(&status, &declared, &mut mistakes);
+    }
+    Err(mistakes.check().expect_err("there is one at least"))
+}
+
+/// What the control plane says to files of which it isn't told all. Nobody needs to hear why it can't
+/// be asked: there are mistakes without it.
+async fn try_out(context: Option<PathBuf>, declared: &Declared) -> Result<(), Status> {
+    let resources = declared.resources();
+    if resources.is_empty() {
+        return Ok(());
+    }
+    let Ok(mut client) = client::connect(context).await else { return Ok(()) };
+    client.admin.apply(request(declared, &resources, true)).await.map(drop)
+}
+
+fn request(declared: &Declared, resources: &[Resource], dry_run: bool) -> ApplyRequest {
+    ApplyRequest {
+        request_id: request_id(),
+        resources: resources.to_vec(),
+        expectations: declared.expectations(),
+        dry_run,
+    }
+}
+
 /// Asks to apply what the files declare; what is wrong with it is told with its place.
 pub(super) async fn ask(
     client: &mut Client,
@@ -138,13 +177,7 @@ pub(super) async fn ask(
     resources: &[Resource],
     dry_run: bool,
 ) -> Result<ApplyResponse, Failure> {
-    let request = ApplyRequest {
-        request_id: request_id(),
-        resources: resources.to_vec(),
-        expectations: declared.expectations(),
-        dry_run,
-    };
-    match client.admin.apply(request).await {
+    match client.admin.apply(request(declared, resources, dry_run)).await {
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(declare::explain(status, declared)),
     }

@@ -8,7 +8,6 @@ use wattle_proto::admin::{Applied, ApplyResponse, Resource};
 use super::apply;
 use crate::{
     args::Format,
-    client,
     console::Console,
     declare::{self, Document, Sources},
     failure::Failure,
@@ -35,8 +34,7 @@ pub(crate) async fn run(
     args: &Args,
     console: &mut Console,
 ) -> Result<(), Failure> {
-    let declared = declare::read(&args.sources)?;
-    let mut client = client::connect(context).await?;
+    let (declared, mut client) = apply::prepare(context, &args.sources).await?;
     let resources = declared.resources();
     let response = apply::ask(&mut client, &declared, &resources, true).await?;
     show(response, &resources, console)

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Declared,
-    place::{File, Mistakes},
+    place::{File, Mark, Mistakes},
 };
 use crate::failure::Failure;
 
@@ -23,33 +23,39 @@ pub(crate) struct Sources {
     files: Vec<PathBuf>,
 }
 
-/// Reads all files. Where anything in them is wrong, all of it is told and nothing else is done.
-pub(crate) fn read(sources: &Sources) -> Result<Declared, Failure> {
+/// Reads all files, and finds what is wrong with them.
+pub(crate) fn read(sources: &Sources) -> Result<(Declared, Mistakes), Failure> {
     let (mut declared, mut mistakes) = (Declared::default(), Mistakes::default());
     let mut order = 0;
     for source in &sources.files {
-        for (name, text) in texts(source)? {
-            declared.add(&File::new(order, &name), &text, &mut mistakes);
+        for (name, bytes) in contents(source)? {
+            let file = File::new(order, &name);
+            match std::str::from_utf8(&bytes) {
+                Ok(text) => declared.add(&file, text, &mut mistakes),
+                Err(error) => {
+                    let mark = end(&bytes[..error.valid_up_to()]);
+                    mistakes.add(file.place(mark), "not UTF-8, which a file of these has to be");
+                }
+            }
             order += 1;
         }
     }
-    mistakes.refuse("nothing was changed, because there are mistakes:")?;
-    if declared.items.is_empty() && declared.expectations.is_empty() {
+    if mistakes.is_empty() && declared.items.is_empty() && declared.expectations.is_empty() {
         return Err(Failure::Failed("there is nothing in these files".into()));
     }
-    Ok(declared)
+    Ok((declared, mistakes))
 }
 
-/// The names and texts of what one `-f` means.
-fn texts(source: &Path) -> Result<Vec<(String, String)>, Failure> {
+/// The names and contents of what one `-f` means.
+fn contents(source: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     if source == Path::new("-") {
-        let text = text(io::stdin()).map_err(|error| Failure::Failed(format!("stdin: {error}")));
-        return Ok(vec![("stdin".into(), text?)]);
+        let bytes = bytes(io::stdin()).map_err(|error| Failure::Failed(format!("stdin: {error}")));
+        return Ok(vec![("stdin".into(), bytes?)]);
     }
     let paths = if source.is_dir() { folder(source)? } else { vec![source.to_owned()] };
     let read = |path: PathBuf| {
-        let text = fs::File::open(&path).and_then(text).map_err(|error| failed(&path, &error))?;
-        Ok((path.display().to_string(), text))
+        let bytes = fs::File::open(&path).and_then(bytes).map_err(|error| failed(&path, &error))?;
+        Ok((path.display().to_string(), bytes))
     };
     paths.into_iter().map(read).collect()
 }
@@ -66,20 +72,21 @@ fn folder(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(paths)
 }
 
-fn text(from: impl Read) -> io::Result<String> {
+fn bytes(from: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
         let why = format!("more than {} MiB", MAX_BYTES >> 20);
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
-    String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
-        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} isn't UTF-8"))
-    })
+    Ok(bytes)
+}
+
+/// Where what follows a text stands.
+fn end(text: &[u8]) -> Mark {
+    let last = text.split(|byte| *byte == b'\n').next_back().unwrap_or_default();
+    let line = 1 + text.iter().filter(|byte| **byte == b'\n').count();
+    Mark { line, column: 1 + String::from_utf8_lossy(last).chars().count() }
 }
 
 fn failed(path: &Path, error: &io::Error) -> Failure {

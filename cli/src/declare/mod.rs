@@ -22,8 +22,9 @@ pub(crate) use document::{Document, yaml as to_yaml};
 use fields::{Fields, Reading, describe, nearest, shown, text};
 pub(crate) use files::{Sources, read};
 use kinds::KINDS;
-use place::{File, Mistakes, Place};
-pub(crate) use violations::explain;
+pub(crate) use place::Mistakes;
+use place::{File, Place};
+pub(crate) use violations::{explain, explain_part};
 use yaml::{Key, Node, Value};
 
 const ONE_OF: &str = "Network, Policy or Node";

@@ -52,9 +52,18 @@ impl Mistakes {
         self.0.push((Some(place), why.to_string()));
     }
 
+    /// Refuses the files for what is wrong with them.
+    pub(crate) fn check(self) -> Result<(), Failure> {
+        self.refuse("nothing was changed, because there are mistakes:")
+    }
+
     /// A mistake of which nobody knows where it stands.
     pub(crate) fn add_somewhere(&mut self, why: impl fmt::Display) {
         self.0.push((None, why.to_string()));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// All of them in the files' order, those without a place last; `Ok` where there are none.
