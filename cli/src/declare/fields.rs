@@ -1,7 +1,10 @@
 //! A mapping of a document, read key by key. Whatever isn't as it should be becomes a mistake, and
 //! reading goes on, so that all of them are found.
 
-use std::fmt;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+};
 
 use super::{
     place::{File, Mark, Mistakes},
@@ -40,13 +43,18 @@ impl<'a> Fields<'a> {
     /// Complains of keys that stand there twice.
     pub(super) fn new(at: Mark, entries: &'a [(Key, Node)], reading: &mut Reading<'_>) -> Self {
         let mut fields = Self { at, entries: Vec::new() };
+        let mut lines = HashMap::new();
         for (key, node) in entries {
-            match fields.entries.iter().find(|(other, _)| other.text == key.text) {
-                Some((first, _)) => reading.wrong(
-                    key.at,
-                    format_args!("{:?} is already at line {}", key.text, first.at.line),
-                ),
-                None => fields.entries.push((key, node)),
+            match lines.entry(&key.text) {
+                Entry::Vacant(line) => {
+                    line.insert(key.at.line);
+                    fields.entries.push((key, node));
+                }
+                Entry::Occupied(line) => {
+                    let (key, text) = (key.at, shown(&key.text));
+                    let line = line.get();
+                    reading.wrong(key, format_args!("{text:?} is already at line {line}"));
+                }
             }
         }
         fields
@@ -154,6 +162,10 @@ pub(super) fn describe(node: &Node) -> String {
 
 /// The known word that somebody probably meant.
 pub(super) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Comparing takes memory by both lengths; no word is this long.
+    if word.len() > 80 {
+        return None;
+    }
     let word = word.to_ascii_lowercase();
     let distance = |other: &str| strsim::damerau_levenshtein(&word, &other.to_ascii_lowercase());
     // A third of the letters may be wrong: more is another word.

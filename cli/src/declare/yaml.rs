@@ -9,7 +9,7 @@ use super::{place::Mark, split};
 
 /// How deep lists and mappings may stand in each other.
 const MAX_DEPTH: usize = 64;
-/// How many nodes the aliases of one document may stand for.
+/// How many nodes the anchors of one document may name and its aliases stand for: both are copied.
 const MAX_COPIES: usize = 100_000;
 
 /// A value and where it begins.
@@ -143,18 +143,28 @@ impl Builder {
         let Some(node) = self.anchors.get(&anchor) else {
             return Err(Malformed { at, why: "an alias inside of what it stands for".into() });
         };
-        self.copies += size(node);
+        let copied = size(node);
+        // One anchor names no more than may be copied, so this clone is bounded, too. What it holds
+        // keeps its own places: mistakes are told where they were written.
+        let value = node.value.clone();
+        self.count(at, copied)?;
+        self.add(Node { at, value }, 0)
+    }
+
+    fn count(&mut self, at: Mark, copied: usize) -> Result<(), Malformed> {
+        self.copies += copied;
         if self.copies > MAX_COPIES {
-            let why = format!("the document's aliases stand for more than {MAX_COPIES} values");
+            let why = format!(
+                "the document's anchors and aliases stand for more than {MAX_COPIES} values"
+            );
             return Err(Malformed { at, why });
         }
-        // What it holds keeps its own places: mistakes are told where they were written.
-        let value = node.value.clone();
-        self.add(Node { at, value }, 0)
+        Ok(())
     }
 
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), Malformed> {
         if anchor != 0 {
+            self.count(node.at, size(&node))?;
             self.anchors.insert(anchor, node.clone());
         }
         let Some(open) = self.open.last_mut() else {

@@ -101,4 +101,19 @@ fn depth_and_aliases_are_bounded() {
     }
     let said = read(&bomb).unwrap_err().to_string();
     assert!(said.contains("aliases stand for more than 100000 values"), "{said}");
+    // Each anchor names all that the ones inside of it do.
+    let open: String = (0..60).map(|level| format!("&a{level} [")).collect();
+    let nested = format!("{open}{}{}", "x,".repeat(5000), "]".repeat(60));
+    let said = read(&nested).unwrap_err().to_string();
+    assert!(said.contains("anchors and aliases stand for more than 100000 values"), "{said}");
+}
+
+/// Looked through for each key, this many would take minutes.
+#[test]
+fn a_mapping_with_very_many_keys_is_read_at_once() {
+    let keys: String = (0..200_000).map(|n| format!("  k{n}: v\n")).collect();
+    let begun = std::time::Instant::now();
+    let said = read(&format!("kind: Node\nname: a\nlabels:\n{keys}")).unwrap_err().to_string();
+    assert!(said.ends_with("f:4:3: labels: at most 32 labels, got 200000"), "{said}");
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
 }
