@@ -38,7 +38,8 @@ Output:
 Exit status:
   0  done
   1  not done, and stderr says why and what to do; of `diff`: there are differences
-  2  the command line is wrong, or a question needs --yes; of `diff`: it couldn't be told";
+  2  the command line is wrong, or a question needs --yes; of `diff`: it couldn't be told
+  141  nobody read all that was to be printed";
 
 /// The command line of `wattle`.
 #[derive(Debug, Parser)]

@@ -103,7 +103,10 @@ impl Console {
     /// A line of what was asked for.
     pub(crate) fn line(&mut self, text: &str) -> Result<(), Failure> {
         let written = writeln!(self.out, "{text}").and_then(|()| self.out.flush());
-        written.map_err(|error| Failure::Failed(format!("writing to stdout: {error}")))
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::Unread,
+            _ => Failure::Failed(format!("writing to stdout: {error}")),
+        })
     }
 
     /// What was done, for people only: nothing in JSON, nothing where nobody reads it.
@@ -114,9 +117,12 @@ impl Console {
         }
     }
 
-    /// What went wrong.
+    /// What went wrong. It may repeat what somebody wrote: nothing of that steers the terminal.
     pub(crate) fn complain(&mut self, text: &str) {
-        let _ = writeln!(self.err, "error: {text}");
+        let shown = |c: char| {
+            if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.into() }
+        };
+        let _ = writeln!(self.err, "error: {}", text.chars().map(shown).collect::<String>());
     }
 
     /// Asks before something that can't be undone; without a terminal it takes `--yes`.
@@ -218,6 +224,32 @@ pub(crate) mod tests {
         }
         assert_eq!(ask(None, true), (Ok(()), String::new()));
         assert!(matches!(ask(None, false).0, Err(Failure::Usage(text)) if text.contains("--yes")));
+    }
+
+    /// Behind a `head`, say: that is no failure to tell anybody.
+    #[test]
+    fn that_nobody_reads_on_is_no_news() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (mut console, _, _) = console(Format::Table, None);
+        console.out = Box::new(Closed);
+        let failure = console.line("x").unwrap_err();
+        assert_eq!(failure, Failure::Unread);
+        assert!(!failure.is_news());
+    }
+
+    #[test]
+    fn what_somebody_wrote_doesnt_steer_the_terminal() {
+        let (mut console, _, err) = console(Format::Table, None);
+        console.complain("there is no node \u{1b}[2J\u{9b}x\nnor é");
+        assert_eq!(err.text(), "error: there is no node \\u{1b}[2J\\u{9b}x\nnor é\n");
     }
 
     #[test]

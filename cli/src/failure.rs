@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     Failed(String),
     /// What was compared isn't the same, which has been shown. Exit code 1.
     Differs,
+    /// Nobody reads on, as behind a `head`. Exit code 141, as of whom the system ends for it.
+    Unread,
     /// It couldn't be compared. Exit code 2, so that a program can tell it from a difference.
     Incomparable(String),
 }
@@ -31,10 +33,16 @@ impl Failure {
         }
     }
 
+    /// Whether anybody has to be told.
+    pub(crate) fn is_news(&self) -> bool {
+        !matches!(self, Self::Differs | Self::Unread)
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) | Self::Incomparable(_) => ExitCode::from(2),
             Self::Failed(_) | Self::Differs => ExitCode::from(1),
+            Self::Unread => ExitCode::from(141),
         }
     }
 }
@@ -44,6 +52,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(text) | Self::Failed(text) | Self::Incomparable(text) => f.write_str(text),
             Self::Differs => f.write_str("there are differences"),
+            Self::Unread => f.write_str("nobody reads on"),
         }
     }
 }

@@ -26,7 +26,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     match command::run(cli.context, cli.command, &mut console).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if failure != failure::Failure::Differs {
+            if failure.is_news() {
                 console.complain(&failure.to_string());
             }
             failure.exit_code()
