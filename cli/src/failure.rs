@@ -1,6 +1,6 @@
 //! Why a command wasn't done, in words that say what to do next, and its exit code.
 
-use std::{fmt, process::ExitCode};
+use std::{error::Error as _, fmt, process::ExitCode};
 
 use tonic::{Code, Status};
 use wattle_proto::InvalidField;
@@ -59,6 +59,12 @@ impl fmt::Display for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
+        if let Some(cause) = lost_by(&status) {
+            return Self::Failed(format!(
+                "the connection to the control plane was lost before it answered: {cause}\n\
+                 If this was to change something, it is done or not: look before you try again."
+            ));
+        }
         let message = match status.message() {
             "" => status.code().description(),
             message => message,
@@ -84,6 +90,15 @@ impl From<Status> for Failure {
             _ => message.to_owned(),
         })
     }
+}
+
+/// What ended the connection, where the status doesn't come from the control plane.
+fn lost_by(status: &Status) -> Option<String> {
+    let mut cause = status.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
 }
 
 impl From<InvalidField> for Failure {

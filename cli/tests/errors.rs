@@ -115,6 +115,16 @@ fn another_control_plane_at_the_address_is_told_apart() {
     bench.fails(&file, &["ann.json belongs to another control plane than the one that answered"]);
 }
 
+/// Perhaps it had done it: a person has to know that this isn't known.
+#[test]
+fn a_connection_that_is_cut_says_that_it_isnt_known_what_was_done() {
+    let bench = Bench::new();
+    let file = bench.file(SystemTime::now(), &bench.serve());
+    let words =
+        ["the connection to the control plane was lost before", "look before you try again"];
+    bench.fails(&file, &words);
+}
+
 #[test]
 fn a_credential_past_its_life_says_so_and_how_to_get_another() {
     let bench = Bench::new();
