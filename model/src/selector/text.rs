@@ -21,6 +21,10 @@ pub enum InvalidSelector {
     /// A node's name in it is malformed.
     #[error("name: {0}")]
     Name(#[from] InvalidName),
+    /// A comma with nothing before or after it. Taken for nothing, it would let more nodes in than
+    /// its writer thinks: what a template left empty is a mistake.
+    #[error("{0:?}: nothing before or after a comma: expected a condition there")]
+    Nothing(String),
     /// It asks whether a node has an id or a name.
     #[error("{0:?}: id and name take =, !=, in or notin")]
     NoLabel(String),
@@ -35,10 +39,21 @@ impl FromStr for Selector {
     type Err = InvalidSelector;
 
     fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
         let parts = split_outside_parentheses(text);
-        let parts = parts.iter().map(|part| part.trim()).filter(|part| !part.is_empty());
-        Ok(Self::new(parts.map(requirement).collect::<Result<Vec<_>, _>>()?))
+        let parts = parts.iter().map(|part| match part.trim() {
+            "" => Err(InvalidSelector::Nothing(shown(text))),
+            part => requirement(part),
+        });
+        Ok(Self::new(parts.collect::<Result<Vec<_>, _>>()?))
     }
+}
+
+/// An error repeats at most this much of what somebody wrote.
+fn shown(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 fn split_outside_parentheses(text: &str) -> Vec<&str> {
@@ -55,8 +70,7 @@ fn split_outside_parentheses(text: &str) -> Vec<&str> {
 }
 
 fn requirement(part: &str) -> Result<Requirement, InvalidSelector> {
-    let shown = || part.chars().take(80).collect();
-    let form = || InvalidSelector::Form(shown());
+    let form = || InvalidSelector::Form(shown(part));
     if let Some((key, value)) = part.split_once("!=") {
         return values(key, false, [value]);
     }
@@ -79,7 +93,7 @@ fn requirement(part: &str) -> Result<Requirement, InvalidSelector> {
     };
     check_key(key)?;
     match (key, wanted) {
-        ("id" | "name", _) => Err(InvalidSelector::NoLabel(shown())),
+        ("id" | "name", _) => Err(InvalidSelector::NoLabel(shown(part))),
         (key, true) => Ok(Requirement::Exists(key.into())),
         (key, false) => Ok(Requirement::Absent(key.into())),
     }
@@ -170,6 +184,18 @@ mod tests {
     fn mistakes_are_errors() {
         for text in ["a in 1", "a in (1", "a near (1)", "a b", "=1", "a=b c", "! a b", "in (1)"] {
             assert!(text.parse::<Selector>().is_err(), "{text}");
+        }
+    }
+
+    /// `$ROLE,$SITE` without either would mean every node.
+    #[test]
+    fn a_comma_with_nothing_beside_it_is_a_mistake() {
+        for text in [",", " , ", "a,", ",a", "a=1,,b", "a in (1,2),", "a\n,\n"] {
+            let said = text.parse::<Selector>().unwrap_err().to_string();
+            assert!(said.contains("nothing before or after a comma"), "{text:?}: {said}");
+        }
+        for text in ["", " ", "\n"] {
+            assert_eq!(text.parse(), Ok(Selector::default()), "{text:?}");
         }
     }
 
