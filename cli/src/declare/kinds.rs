@@ -130,7 +130,7 @@ fn selector(
         return None;
     }
     let text = text(key, node, reading)?;
-    reading.check(node.at, key, Selector::from_str(text)).map(|_| text.to_owned())
+    reading.check(node.at, key, Selector::to_keep(text)).map(|_| text.to_owned())
 }
 
 fn node(fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<LabelsSpec> {

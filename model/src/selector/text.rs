@@ -25,6 +25,9 @@ pub enum InvalidSelector {
     /// its writer thinks: what a template left empty is a mistake.
     #[error("{0:?}: nothing before or after a comma: expected a condition there")]
     Nothing(String),
+    /// Longer than [`Selector::MAX_TEXT`].
+    #[error("at most {max} bytes, got {0}: say it by a label", max = Selector::MAX_TEXT)]
+    TooLong(usize),
     /// It asks whether a node has an id or a name.
     #[error("{0:?}: id and name take =, !=, in or notin")]
     NoLabel(String),
@@ -48,6 +51,21 @@ impl FromStr for Selector {
             part => requirement(part),
         });
         Ok(Self::new(parts.collect::<Result<Vec<_>, _>>()?))
+    }
+}
+
+impl Selector {
+    /// Bytes of a selector that is kept. A policy's record holds 32 past versions of its two, and
+    /// has to fit a transaction beside the next one.
+    pub const MAX_TEXT: usize = 8 << 10;
+
+    /// Reads a selector that somebody wants kept. What is kept already is read without this.
+    pub fn to_keep(text: &str) -> Result<Self, InvalidSelector> {
+        let selector: Self = text.parse()?;
+        match selector.to_string().len() {
+            length if length > Self::MAX_TEXT => Err(InvalidSelector::TooLong(length)),
+            _ => Ok(selector),
+        }
     }
 }
 
@@ -197,6 +215,17 @@ mod tests {
         for text in ["", " ", "\n"] {
             assert_eq!(text.parse(), Ok(Selector::default()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_by_how_it_will_be_written() {
+        let values: Vec<_> = (0..1000).map(|n| format!("value-{n:04}")).collect();
+        let text = format!("a in ({})", values.join(","));
+        let said = Selector::to_keep(&text).unwrap_err().to_string();
+        assert_eq!(said, "at most 8192 bytes, got 11006: say it by a label");
+        assert!(text.parse::<Selector>().is_ok(), "it may have been kept before");
+        // Blanks and what is said twice don't count: they aren't kept.
+        assert!(Selector::to_keep(&vec!["a = 1"; 5000].join(" , ")).is_ok());
     }
 
     #[test]

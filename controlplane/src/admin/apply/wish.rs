@@ -158,8 +158,8 @@ impl Wishes {
         let policy = if delete {
             None
         } else {
-            let from = mistakes.take(place, ".policy.from", spec.from.parse::<Selector>());
-            let to = mistakes.take(place, ".policy.to", spec.to.parse::<Selector>());
+            let from = mistakes.take(place, ".policy.from", Selector::to_keep(&spec.from));
+            let to = mistakes.take(place, ".policy.to", Selector::to_keep(&spec.to));
             let (Some(from), Some(to)) = (from, to) else { return };
             Some(Policy { from, to })
         };

@@ -16,6 +16,31 @@ fn web() -> Option<NodeRef> {
     Some(NodeRef { network: "default".into(), node: "web-1".into() })
 }
 
+/// The longest selectors there may be, changed more often than a record keeps past versions.
+#[tokio::test]
+async fn a_policy_can_be_changed_again_however_long_it_is() {
+    let world = World::new().await;
+    let longest = |first: char| {
+        let values: String = (0..600).map(|n| format!(",value-of-{n:06}")).collect();
+        format!("a in ({first}{})", &values[..8184])
+    };
+    for round in 0..40 {
+        let side = longest(if round % 2 == 0 { 'x' } else { 'y' });
+        let answer = apply(&world, &[policy("default/long", &side, &side)], &[]).await;
+        assert_ne!(actions(&answer), ["unchanged default/long"], "{round}");
+    }
+    let longer = longest('x').replacen('x', "xx", 1);
+    let status = refused(
+        world
+            .admin
+            .apply(local(request(&world, &[policy("default/long", &longer, "")], &[])))
+            .await,
+    );
+    let told = violations(&status);
+    assert_eq!(told, ["resources[0].policy.from: at most 8192 bytes, got 8193: say it by a label"]);
+    apply(&world, &[no_policy("default/long")], &[]).await;
+}
+
 #[tokio::test]
 async fn networks_policies_and_labels_are_made_in_one_revision() {
     let world = World::new().await;
