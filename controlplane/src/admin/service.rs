@@ -32,7 +32,8 @@ impl Admin {
         drain: CancellationToken,
     ) -> Self {
         let watches = Watches::new(replica.store.clone(), drain);
-        Self { agents: Agents { replica, nodes, sessions }, watches }
+        let agents = Agents { replica, nodes, sessions, applying: Default::default() };
+        Self { agents, watches }
     }
 
     fn replica(&self) -> &Replica {

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 use tonic::Status;
 use wattle_model::{NetworkName, NodeId, Revision};
 use wattle_proto::admin;
@@ -20,6 +23,8 @@ pub(super) struct Agents {
     pub(super) replica: Arc<Replica>,
     pub(super) nodes: Nodes,
     pub(super) sessions: Sessions,
+    /// Whose turn it is to apply.
+    pub(super) applying: Arc<Mutex<()>>,
 }
 
 /// How long the index may take to come to the store's head.

@@ -18,6 +18,7 @@ mod wish;
 use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::timeout;
 use tonic::{Code, Status};
 use wattle_model::NetworkName;
 use wattle_proto::admin::{ApplyRequest, ApplyResponse};
@@ -40,6 +41,8 @@ use crate::{
 
 /// Records read at once.
 const READ_AT_ONCE: usize = 32;
+/// How long one may wait for its turn.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Before what has nothing to write is read once more.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -53,6 +56,10 @@ pub(super) async fn apply(
     if request.dry_run {
         return Ok(plan(agents, request, now).await?.answer);
     }
+    // All Applies of a network write its guard. At once, all but one of them would find it changed,
+    // time and again; so a replica does one after the other.
+    let turn = timeout(PATIENCE, agents.applying.lock()).await;
+    let _turn = turn.map_err(|_| Status::aborted("others are applying: send the request again"))?;
     mutate(&*agents.replica.store, principal, request, || plan(agents, request, now)).await
 }
 

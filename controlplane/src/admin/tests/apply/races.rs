@@ -41,6 +41,23 @@ async fn a_policy_that_somebody_made_meanwhile_is_updated() {
     assert_eq!(actions(&answer), ["unchanged default/b", "updated default"]);
 }
 
+/// More at once than any of them would try again.
+#[tokio::test]
+async fn who_applies_at_the_same_time_waits_for_the_others() {
+    let world = World::new().await;
+    let one = async |n: usize| {
+        let resources =
+            [policy(&format!("default/p{n}"), "a", "b"), policy("default/all", "a", "")];
+        said(world.admin.apply(local(request(&world, &resources, &[]))).await).revision
+    };
+    let begun = world.head().await.0;
+    let mut revisions = futures::future::join_all((0..60).map(one)).await;
+    revisions.sort_unstable();
+    assert_eq!(revisions.len(), 60);
+    assert_eq!(revisions.last(), Some(&world.head().await.0));
+    assert!(world.head().await.0 <= begun + 60);
+}
+
 #[tokio::test]
 async fn what_was_to_be_new_and_isnt_any_more_is_refused() {
     let world = World::new().await;
