@@ -2,6 +2,7 @@
 //! is the last key of the page before, so a list survives changes and restarts between its pages.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use prost::Message;
 use tonic::Status;
 
 use super::error::invalid;
@@ -14,6 +15,9 @@ use crate::{
 const DEFAULT_SIZE: usize = 100;
 /// Items on a page at the most.
 const MAX_SIZE: usize = 1000;
+/// Bytes of items after which a page ends: most clients take no message of more than 4 MB, and no item
+/// is as large as the rest.
+const MAX_BYTES: usize = 2 << 20;
 /// Keys read from the store at once.
 const CHUNK: usize = 256;
 /// Keys looked at for one page. A selector that matches little then gives short pages, and no
@@ -41,21 +45,26 @@ impl PageRequest {
 
     /// Reads the page: what `read` makes of the stored items, and the token of the next page,
     /// empty after the last.
-    pub(super) async fn read<T>(
+    pub(super) async fn read<T: Weight>(
         self,
         store: &dyn Store,
         mut read: impl FnMut(&Stored) -> Result<Option<T>, Status>,
     ) -> Result<(Vec<T>, String), Status> {
-        let (mut items, mut after, mut looked_at) = (Vec::new(), self.after, 0);
+        let (mut items, mut after) = (Vec::new(), self.after);
+        let (mut looked_at, mut bytes) = (0, 0);
         loop {
             let chunk =
                 store.list(&self.prefix, after.as_ref(), CHUNK).await.map_err(store_failed)?;
             let in_chunk = chunk.items.len();
             for (index, stored) in chunk.items.into_iter().enumerate() {
-                items.extend(read(&stored)?);
+                if let Some(item) = read(&stored)? {
+                    bytes += item.weight();
+                    items.push(item);
+                }
                 looked_at += 1;
                 let last = !chunk.more && index + 1 == in_chunk;
-                if !last && (items.len() == self.size || looked_at == MAX_LOOKED_AT) {
+                let full = items.len() == self.size || bytes >= MAX_BYTES;
+                if !last && (full || looked_at == MAX_LOOKED_AT) {
                     return Ok((items, write_token(&stored.key)));
                 }
                 after = Some(stored.key);
@@ -64,6 +73,24 @@ impl PageRequest {
                 return Ok((items, String::new()));
             }
         }
+    }
+}
+
+/// What an item adds to its page, in bytes.
+pub(super) trait Weight {
+    fn weight(&self) -> usize;
+}
+
+impl<T: Message> Weight for T {
+    fn weight(&self) -> usize {
+        self.encoded_len()
+    }
+}
+
+/// With its past bodies, so it is never less than what is made of it.
+impl Weight for Stored {
+    fn weight(&self) -> usize {
+        self.value.len()
     }
 }
 

@@ -48,6 +48,31 @@ async fn a_policy_is_found_by_network_and_name() {
     assert!(status.message().starts_with("name: \"No\" is not a name"), "{status}");
 }
 
+/// Most clients take no message of more than 4 MB.
+#[tokio::test]
+async fn a_page_ends_before_it_is_too_large_for_a_message() {
+    let world = World::new().await;
+    let values: String = (0..600).map(|n| format!(",value-of-{n:06}")).collect();
+    let long = format!("a in (x{})", &values[..8000]);
+    for n in 0..300 {
+        write(&world, "default", &format!("p{n}"), Some((&long, &long))).await;
+    }
+    let (mut names, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = ListPoliciesRequest { page_size: 1000, page_token, ..Default::default() };
+        let page = said(world.admin.list_policies(local(request)).await);
+        assert!(prost::Message::encoded_len(&page) < 3 << 20);
+        names.extend(page.policies.into_iter().map(|policy| policy.name));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), 300);
+}
+
 #[tokio::test]
 async fn policies_come_once_each_in_pages() {
     let world = World::new().await;
