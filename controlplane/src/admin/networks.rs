@@ -227,19 +227,20 @@ pub(super) async fn all_ranges(
     Ok((all, Transaction::default().as_read(key, before.as_ref())))
 }
 
-/// Refuses ranges that another network has.
-pub(super) fn check_overlap(
+/// Ranges that another network has: of each family, the first.
+pub(super) fn overlaps(
     all: &BTreeMap<NetworkName, Ranges>,
     name: &NetworkName,
     ranges: Ranges,
-) -> Result<(), Wrong> {
+) -> Vec<Wrong> {
+    let mut first = BTreeMap::new();
     for (other, theirs) in all.iter().filter(|(other, _)| *other != name) {
-        if let Some((field, range)) = ranges.overlap(theirs) {
+        for (field, range) in ranges.overlaps(theirs).into_iter().flatten() {
             let why = format!("it overlaps {range} of network {other}: choose another range");
-            return Err(Wrong::new(field, why));
+            first.entry(field).or_insert_with(|| Wrong::new(field, why));
         }
     }
-    Ok(())
+    first.into_values().collect()
 }
 
 /// What every transaction writes that gives a network its ranges.
@@ -254,8 +255,10 @@ async fn claim_ranges(
     ranges: Ranges,
 ) -> Result<Transaction, Status> {
     let (all, unchanged) = all_ranges(store).await?;
-    check_overlap(&all, name, ranges)?;
-    Ok(unchanged.and(ranged(name)))
+    match overlaps(&all, name, ranges).into_iter().next() {
+        Some(wrong) => Err(wrong.into()),
+        None => Ok(unchanged.and(ranged(name))),
+    }
 }
 
 /// Revokes the network's join tokens and deletes its policies.

@@ -57,12 +57,14 @@ impl Ranges {
         self.ipv6.map(|range| range.to_string()).unwrap_or_default()
     }
 
-    /// The first field in which the two have an address in common, and the other's range there.
-    pub(super) fn overlap(&self, other: &Self) -> Option<(&'static str, String)> {
+    /// The fields in which the two have an address in common, and the other's range there.
+    pub(super) fn overlaps(&self, other: &Self) -> [Option<(&'static str, String)>; 2] {
         let ipv4 = self.ipv4.zip(other.ipv4).filter(|(a, b)| a.contains(b) || b.contains(a));
         let ipv6 = self.ipv6.zip(other.ipv6).filter(|(a, b)| a.contains(b) || b.contains(a));
-        let ipv4 = ipv4.map(|(_, other)| ("ipv4_range", other.to_string()));
-        ipv4.or_else(|| ipv6.map(|(_, other)| ("ipv6_range", other.to_string())))
+        [
+            ipv4.map(|(_, other)| ("ipv4_range", other.to_string())),
+            ipv6.map(|(_, other)| ("ipv6_range", other.to_string())),
+        ]
     }
 }
 
@@ -96,11 +98,12 @@ mod tests {
     fn overlaps_are_found_in_either_family() {
         let ranges = |ipv4, ipv6| Ranges::parse(ipv4, ipv6).unwrap();
         let both = ranges("10.90.0.0/16", "fd00::/64");
-        assert_eq!(both.overlap(&ranges("10.91.0.0/16", "fd00:0:0:1::/64")), None);
-        let inside = both.overlap(&ranges("10.90.4.0/24", ""));
-        assert_eq!(inside, Some(("ipv4_range", "10.90.4.0/24".into())));
-        let around = both.overlap(&ranges("", "fd00::/48"));
-        assert_eq!(around, Some(("ipv6_range", "fd00::/48".into())));
+        assert_eq!(both.overlaps(&ranges("10.91.0.0/16", "fd00:0:0:1::/64")), [None, None]);
+        let inside = Some(("ipv4_range", "10.90.4.0/24".into()));
+        assert_eq!(both.overlaps(&ranges("10.90.4.0/24", "")), [inside.clone(), None]);
+        let around = Some(("ipv6_range", "fd00::/48".into()));
+        assert_eq!(both.overlaps(&ranges("", "fd00::/48")), [None, around.clone()]);
+        assert_eq!(both.overlaps(&ranges("10.90.4.0/24", "fd00::/48")), [inside, around]);
     }
 
     #[test]

@@ -82,9 +82,8 @@ async fn claim(
     let (mut all, unchanged) = networks::all_ranges(store).await?;
     all.extend(moved.iter().map(|(_, name, ranges)| (name.clone(), *ranges)));
     for (place, name, ranges) in moved {
-        if let Err(wrong) = networks::check_overlap(&all, name, *ranges) {
-            mistake(draft, *place, &wrong);
-        }
+        let wrong = networks::overlaps(&all, name, *ranges);
+        wrong.iter().for_each(|wrong| mistake(draft, *place, wrong));
     }
     let claimed = unchanged.and(networks::ranged(last));
     draft.transaction = std::mem::take(&mut draft.transaction).and(claimed);

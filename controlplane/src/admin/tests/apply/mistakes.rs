@@ -108,15 +108,20 @@ async fn one_mistake_keeps_everything_else_from_happening() {
 #[tokio::test]
 async fn two_networks_of_one_request_must_not_overlap_either() {
     let world = World::new().await;
-    let resources = [
-        network("a", Some("10.1.0.0/16"), Mode::Mesh),
-        network("b", Some("10.1.4.0/24"), Mode::Mesh),
-    ];
+    let both = |name: &str, ipv4: &str, ipv6: &str| {
+        let (name, ipv4_range, ipv6_range) = (name.into(), Some(ipv4.into()), Some(ipv6.into()));
+        let spec = NetworkSpec { name, ipv4_range, ipv6_range, ..Default::default() };
+        resource(Kind::Network(spec))
+    };
+    let resources =
+        [both("a", "10.1.0.0/16", "fd00:1::/64"), both("b", "10.1.4.0/24", "fd00:1::/48")];
     starts(
         &violations(&refuse(&world, &resources, &[]).await),
         &[
             "resources[0].network.ipv4_range: it overlaps 10.1.4.0/24 of network b",
+            "resources[0].network.ipv6_range: it overlaps fd00:1::/48 of network b",
             "resources[1].network.ipv4_range: it overlaps 10.1.0.0/16 of network a",
+            "resources[1].network.ipv6_range: it overlaps fd00:1::/64 of network a",
         ],
     );
 }
