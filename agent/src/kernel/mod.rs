@@ -7,6 +7,7 @@
 mod error;
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
+mod handshakes;
 mod host;
 mod link;
 mod netlink;

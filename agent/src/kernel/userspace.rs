@@ -2,7 +2,6 @@
 //! as long as the agent; its link goes with it.
 
 use std::{
-    collections::BTreeMap,
     io,
     net::{Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
@@ -16,10 +15,11 @@ use gotatun::{
     x25519,
 };
 use ipnet::IpNet;
+use tokio::time::Instant;
 use wattle_model::{PrivateKey, PublicKey};
 use wattle_plan::{Observed, ObservedPeer, Op, Prefixes, SetPeer};
 
-use super::{DataPlaneKind, Failed, Kernel, KernelError, link::Link};
+use super::{DataPlaneKind, Failed, Kernel, KernelError, handshakes::Handshakes, link::Link};
 
 /// How often, and after what pause, a port in use is tried again: a second in all.
 const BIND_RETRIES: u32 = 20;
@@ -35,6 +35,7 @@ pub(crate) struct Userspace {
     listen_port: u16,
     /// `None` once removed.
     device: Option<Wireguard>,
+    handshakes: Handshakes,
     /// The device's socket is closed and couldn't be opened.
     deaf: bool,
 }
@@ -53,7 +54,8 @@ impl Userspace {
             return Err(KernelError::NotOurs { interface: interface.to_owned(), why });
         }
         let private_key = private_key.clone();
-        let mut userspace = Self { link, private_key, listen_port, device: None, deaf: false };
+        let (device, handshakes, deaf) = (None, Handshakes::default(), false);
+        let mut userspace = Self { link, private_key, listen_port, device, handshakes, deaf };
         userspace.start().await?;
         Ok(userspace)
     }
@@ -185,13 +187,15 @@ impl Kernel for Userspace {
         let public = x25519::PublicKey::from(&secret).to_bytes();
         let (listen_port, peers) =
             device.read(async |device| (device.listen_port(), device.peers().await)).await;
+        let mut peers = peers.into_iter().filter_map(observed).collect();
+        self.handshakes.recall(&mut peers, Instant::now());
         Ok(Observed {
             public_key: PublicKey::new(public).ok(),
             listen_port,
             addresses: self.link.addresses(found.index).await?,
             mtu: found.mtu,
             up: found.up,
-            peers: peers.into_iter().filter_map(observed).collect::<BTreeMap<_, _>>(),
+            peers,
         })
     }
 
