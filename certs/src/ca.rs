@@ -11,7 +11,7 @@ use rcgen::{
     Issuer, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
-use wattle_model::Fingerprint;
+use wattle_model::{Fingerprint, ReplicaId};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -110,6 +110,34 @@ impl Ca {
             Identity::Operator(_) => ("operator", ExtendedKeyUsagePurpose::ClientAuth),
             Identity::Replica(_) => ("control plane", ExtendedKeyUsagePurpose::ServerAuth),
         };
+        self.sign(id, kind, usage, key, lifetime, now)
+    }
+
+    /// A certificate with which a replica calls others. It is for that alone: nobody takes whoever
+    /// presents it for a server.
+    pub fn issue_caller(
+        &self,
+        trust_domain: &TrustDomain,
+        replica: ReplicaId,
+        key: &CsrKey,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>, CaError> {
+        let identity = Identity::Replica(replica);
+        let id = SpiffeId { trust_domain: trust_domain.clone(), identity };
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        self.sign(&id, "control plane", usage, key, lifetime, now)
+    }
+
+    fn sign(
+        &self,
+        id: &SpiffeId,
+        kind: &str,
+        usage: ExtendedKeyUsagePurpose,
+        key: &CsrKey,
+        lifetime: Duration,
+        now: SystemTime,
+    ) -> Result<CertificateDer<'static>, CaError> {
         let mut params = CertificateParams::default();
         params.not_before = (now - BACKDATED).into();
         params.not_after = (now + lifetime).into();

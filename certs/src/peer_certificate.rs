@@ -95,7 +95,8 @@ fn only_uri<'a>(parsed: &'a X509Certificate<'_>) -> Result<&'a str, InvalidCerti
     }
 }
 
-/// Whether the extended key usage is exactly the one that this kind of identity has.
+/// Whether the extended key usage is exactly one that this kind of identity has. Which of them the
+/// occasion asks for, the handshake has checked.
 fn usage_fits(
     parsed: &X509Certificate<'_>,
     identity: &Identity,
@@ -108,9 +109,10 @@ fn usage_fits(
         || usage.time_stamping
         || usage.ocsp_signing
         || !usage.other.is_empty();
-    let wanted = match identity {
-        Identity::Node { .. } | Identity::Operator(_) => (true, false),
-        Identity::Replica(_) => (false, true),
-    };
-    Ok(!others && (usage.client_auth, usage.server_auth) == wanted)
+    Ok(!others
+        && match (identity, usage.client_auth, usage.server_auth) {
+            (Identity::Node { .. } | Identity::Operator(_), client, server) => client && !server,
+            // One to serve with and one to call other replicas with, never one for both.
+            (Identity::Replica(_), client, server) => client != server,
+        })
 }

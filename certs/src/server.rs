@@ -16,7 +16,7 @@ use rustls::{
 };
 
 use crate::{
-    Identity, KeyPair,
+    KeyPair,
     provider::{ALPN, VERSIONS, provider},
     verify::{self, Untrusted, Usage},
 };
@@ -84,13 +84,8 @@ impl ClientCertVerifier for ClientVerifier {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let peer = verify::verify(end_entity, &self.roots, Usage::Client, now)?;
-        match peer.id.identity {
-            Identity::Node { .. } | Identity::Operator(_) => Ok(ClientCertVerified::assertion()),
-            Identity::Replica(_) => {
-                Err(Untrusted::Role(peer.id.to_string(), "a node or an operator").into())
-            }
-        }
+        verify::verify(end_entity, &self.roots, Usage::Client, now)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose as Eku, IsCa, SanType};
 use rustls::{ClientConfig, NamedGroup};
 use support::{Chain, DAY, Domain, meet, params};
 use wattle_certs::{Identity, KeyPair, client_config, pinned_client_config};
-use wattle_model::{Fingerprint, OperatorId};
+use wattle_model::{Fingerprint, OperatorId, ReplicaId};
 
 /// Why a client with this chain isn't let in.
 async fn refused_client(domain: &Domain, chain: Chain, key: &KeyPair) -> String {
@@ -113,9 +113,24 @@ async fn a_client_needs_usage_and_uri_both() {
         (KeyPair::generate(), domain.replica().to_string(), domain.node().to_string());
     let refused = async |params| refused_client(&domain, domain.forge(&params, &key), &key).await;
     says(&refused(params(&[&node], &[])).await, "RequiredEku");
-    says(&refused(params(&[&replica], &[Eku::ClientAuth])).await, "usage doesn't fit");
+    let both = params(&[&replica], &[Eku::ClientAuth, Eku::ServerAuth]);
+    says(&refused(both).await, "usage doesn't fit");
     let own = domain.issue(&domain.replica(), &key);
     says(&refused_client(&domain, own, &key).await, "RequiredEku");
+}
+
+#[tokio::test]
+async fn what_a_replica_calls_with_makes_it_no_server() {
+    let domain = Domain::new("test");
+    let (key, id) = (KeyPair::generate(), ReplicaId::new([2; 16]));
+    let calling = domain.ca.issue_caller(&domain.name, id, &key.csr_key(), DAY, SystemTime::now());
+    let chain = vec![calling.unwrap()];
+    let credential = Some((chain.clone(), &key));
+    let client = client_config(&domain.roots(), credential, Some(&domain.name)).unwrap();
+    let met = meet(client, domain.good_server()).await.unwrap();
+    let peer = met.client.unwrap();
+    assert_eq!((peer.id, peer.fingerprint), (domain.replica(), key.fingerprint()));
+    says(&refused_server(&domain, chain, &key).await, "RequiredEku");
 }
 
 #[tokio::test]
