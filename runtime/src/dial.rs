@@ -5,10 +5,11 @@ use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use rand::seq::SliceRandom as _;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, UnixStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -17,8 +18,17 @@ use tower::service_fn;
 
 use crate::clock;
 
-/// A path that is silent this long is probed; a probe unanswered as long is a dead connection.
-const KEEPALIVE: Duration = Duration::from_secs(15);
+/// A path that is silent this long is probed; a probe unanswered as long is a dead connection. A
+/// frozen process and a black hole are so noticed within 20 s, and an agent has another replica
+/// before 35 s are over; heartbeats would take three times 15 s. The probes are HTTP/2's own, so they
+/// end at the process and not at its kernel or at a load balancer, which is why TCP's keepalive and
+/// TCP_USER_TIMEOUT, which they make superfluous, wouldn't do.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// How long one IP address may take to accept a TCP connection: the kernel of a machine that is there
+/// does at once, and a lost packet is sent again after a second.
+const TCP_PATIENCE: Duration = Duration::from_secs(2);
+/// IP addresses of one name that are tried.
+const IPS_OF_NAME: usize = 8;
 
 /// A connection and where it leads.
 #[derive(Debug, Clone)]
@@ -134,13 +144,32 @@ async fn connect(
     patience: Duration,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
     let attempt = async {
-        let tcp = TcpStream::connect(address).await.map_err(ConnectError::Unreachable)?;
+        let tcp = tcp(address).await.map_err(ConnectError::Unreachable)?;
         tcp.set_nodelay(true).map_err(ConnectError::Unreachable)?;
         // TLS wants a name; ours checks the URI in the certificate and never looks at this one.
         let name = ServerName::try_from("control-plane.wattle").expect("it is a DNS name");
         TlsConnector::from(tls.clone()).connect(name, tcp).await.map_err(ConnectError::Tls)
     };
     timeout(patience, attempt).await.map_err(|_| ConnectError::Timeout(patience))?
+}
+
+/// A connection to any of the IP addresses that a name has. In random order: a name may stand for
+/// several replicas, and resolvers sort.
+async fn tcp(address: &str) -> io::Result<TcpStream> {
+    let mut ips: Vec<_> = lookup_host(address).await?.collect();
+    ips.shuffle(&mut rand::rng());
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for ip in ips.into_iter().take(IPS_OF_NAME) {
+        last = match timeout(TCP_PATIENCE, TcpStream::connect(ip)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => error,
+            Err(_) => io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("no connection within {TCP_PATIENCE:?}"),
+            ),
+        };
+    }
+    Err(last)
 }
 
 fn endpoint() -> Endpoint {

@@ -6,7 +6,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{io::copy, net::TcpListener, task::JoinSet};
+use tokio::{
+    io::copy,
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tokio_rustls::TlsAcceptor;
 use wattle_certs::{
     Ca, Identity, KeyPair, ReplicaCertificate, SpiffeId, pinned_client_config, server_config,
@@ -77,6 +82,29 @@ async fn whoever_accepts_and_says_nothing_is_given_up() {
     let error = channel(&addresses, tls, Duration::from_millis(50)).await.unwrap_err();
     assert!(matches!(error.attempts()[0].1, ConnectError::Timeout(_)), "{error}");
     assert!(!error.is_untrusted());
+}
+
+/// A listener whose queue is full drops what comes, as a black hole does.
+#[tokio::test]
+async fn an_address_that_swallows_packets_costs_two_seconds() {
+    let (ca, mut tasks) = (authority(), JoinSet::new());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let hole = socket.listen(1).unwrap();
+    let address = hole.local_addr().unwrap();
+    let mut fill = JoinSet::new();
+    for _ in 0..8 {
+        fill.spawn(TcpStream::connect(address));
+    }
+    sleep(Duration::from_millis(200)).await;
+    let addresses = [address.to_string(), listen(&ca, &mut tasks).await];
+    let tls = Arc::new(pinned_client_config(ca.pin()).unwrap());
+    let began = Instant::now();
+    let dialed = channel(&addresses, tls, PATIENCE).await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(dialed.address, addresses[1]);
+    assert!(took > Duration::from_millis(1900), "it swallowed nothing: {took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
 }
 
 #[tokio::test]
