@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::command::{apply, diff, get, network, node, operator, policy, token, wait, watch, why};
+use crate::command::{
+    apply, diff, get, network, node, operator, policy, replica, token, wait, watch, why,
+};
 
 const ABOUT: &str = "Operate a Wattle control plane";
 
@@ -100,6 +102,9 @@ pub(crate) enum Command {
     /// Operators: people and programs that may use this command
     #[command(subcommand)]
     Operator(operator::Command),
+    /// Replicas: the processes that make up the control plane
+    #[command(subcommand)]
+    Replica(replica::Command),
     /// Print what changes, as it changes
     Watch(watch::Args),
     /// Wait until a revision is applied by every agent that it concerns
@@ -142,6 +147,7 @@ mod tests {
             "operator create ann --role viewer --ttl 30days --file ann.json",
             "operator list",
             "operator revoke ann --yes",
+            "replica list -o json",
             "apply -f a.yaml -f - --dry-run",
             "apply --filename a.yaml --wait --timeout 1m -o json",
             "diff -f a.yaml",

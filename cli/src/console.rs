@@ -117,12 +117,14 @@ impl Console {
         }
     }
 
-    /// What went wrong. It may repeat what somebody wrote: nothing of that steers the terminal.
+    /// What is missing from what was asked for, whoever reads it.
+    pub(crate) fn warn(&mut self, text: &dyn std::fmt::Display) {
+        let _ = writeln!(self.err, "warning: {}", harmless(&text.to_string()));
+    }
+
+    /// What went wrong.
     pub(crate) fn complain(&mut self, text: &str) {
-        let shown = |c: char| {
-            if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.into() }
-        };
-        let _ = writeln!(self.err, "error: {}", text.chars().map(shown).collect::<String>());
+        let _ = writeln!(self.err, "error: {}", harmless(text));
     }
 
     /// Asks before something that can't be undone; without a terminal it takes `--yes`.
@@ -141,6 +143,14 @@ impl Console {
             _ => Err(Failure::Failed("nothing was done".into())),
         }
     }
+}
+
+/// Text that may repeat what somebody wrote: nothing of that steers the terminal.
+fn harmless(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.into() }
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Columns two spaces apart, without lines: what `awk` and eyes like.

@@ -111,6 +111,15 @@ pub fn addresses(said: &[Advertise], listen: SocketAddr) -> Vec<String> {
     guessed.into_iter().map(|ip| SocketAddr::new(ip, listen.port()).to_string()).collect()
 }
 
+/// Where other replicas reach this one, which listens on `listen`.
+pub fn replica_address(said: Option<&Advertise>, listen: SocketAddr) -> String {
+    match said {
+        Some(said) => said.with_port(listen.port()),
+        // This machine's own: what agents are told may be a load balancer, which leads anywhere.
+        None => addresses(&[], listen).swap_remove(0),
+    }
+}
+
 /// Globally routable addresses first, then private ones; IPv4 before IPv6, which a listener on an
 /// IPv4 address doesn't serve.
 fn guess(addresses: impl Iterator<Item = IpAddr>, serves_ipv6: bool) -> Vec<IpAddr> {
@@ -175,6 +184,14 @@ mod tests {
         let text = |ips: Vec<IpAddr>| ips.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(text(guess(all(), true)), ["192.0.2.7", "2001:db8::5", "10.0.0.5"]);
         assert_eq!(text(guess(all(), false)), ["192.0.2.7", "10.0.0.5"]);
+    }
+
+    #[test]
+    fn other_replicas_are_told_what_was_said_or_an_own_address() {
+        let said: Advertise = "10.0.0.5".parse().unwrap();
+        let listen = ([127, 0, 0, 1], 5).into();
+        assert_eq!(replica_address(Some(&said), listen), "10.0.0.5:5");
+        assert_eq!(replica_address(None, listen), "127.0.0.1:5");
     }
 
     #[test]

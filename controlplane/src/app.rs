@@ -24,6 +24,7 @@ use crate::{
     listener::{Connections, Handler, LocalListener, TlsListener},
     metrics::Endpoint,
     replica::Replica,
+    replicas::{Replicas, Roster},
     services::{self, Services},
     store::{Store, embedded::Embedded, etcd::Etcd, feed::Feed},
     stream::Pace,
@@ -37,6 +38,7 @@ const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
 /// A replica that has read its store and bound its sockets, and accepts nobody yet.
 pub struct Bound {
     replica: Arc<Replica>,
+    replicas: Replicas,
     address: SocketAddr,
     admin_socket: PathBuf,
     operator_file: PathBuf,
@@ -53,11 +55,35 @@ pub struct Bound {
     background: Shutdown,
 }
 
+/// Whether a store may have other replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// Nobody else can open it.
+    Alone,
+    /// Others may run on it.
+    Others,
+}
+
 /// Builds a replica; with a new data directory, a new control plane.
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
-    let (serving, background) = (Shutdown::new(), Shutdown::new());
+    let background = Shutdown::new();
     let store = open_store(&config, &background).await?;
+    let company = match config.store {
+        StoreChoice::Embedded => Company::Alone,
+        StoreChoice::Etcd => Company::Others,
+    };
+    build_on(config, store, company, background).await
+}
+
+/// Builds a replica on a store that is open; `background` ends last.
+pub async fn build_on(
+    config: Config,
+    store: Arc<dyn Store>,
+    company: Company,
+    background: Shutdown,
+) -> anyhow::Result<Bound> {
+    let serving = Shutdown::new();
     let cluster = cluster::open(store.as_ref(), &config.data_dir, clock::now()).await?;
 
     let (feed, live) = Feed::new(store.clone());
@@ -80,6 +106,7 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
     let local = LocalListener::bind(&config.admin_socket)
         .with_context(|| format!("listening on {}", config.admin_socket.display()))?;
 
+    let advertised = advertise::addresses(&config.advertise, address);
     let replica = Arc::new(Replica {
         id,
         store,
@@ -88,24 +115,30 @@ pub async fn build(config: Config) -> anyhow::Result<Bound> {
         trust_domain,
         epoch,
         roots,
-        advertised: advertise::addresses(&config.advertise, address),
+        roster: Roster::alone(&advertised),
+        advertised,
         certificate_lifetime: lifetime,
         started: clock::now(),
     });
+    let pace = Pace { heartbeat: config.heartbeat, grace: config.drain_grace, ..Pace::default() };
+    let replica_address = advertise::replica_address(config.replica_address.as_ref(), address);
+    let Services { handler, health, metrics, replicas } =
+        services::build(&replica, &serving, &background, pace, replica_address)?;
+    if company == Company::Others {
+        replicas.begin(&background).await.context("telling other replicas of this one")?;
+    }
     let operator_file = config.data_dir.join("operator.json");
     admin::bootstrap_credential(&replica, &operator_file, clock::now())
         .await
         .with_context(|| format!("the first operator's file {}", operator_file.display()))?;
     warn_of_stale_file(&replica, &operator_file);
-    let pace = Pace { heartbeat: config.heartbeat, grace: config.drain_grace, ..Pace::default() };
-    let Services { handler, health, metrics } =
-        services::build(&replica, &serving, &background, pace)?;
     let metrics_address = match config.metrics_listen {
         Some(address) => Some(serve_metrics(address, metrics, &background).await?),
         None => None,
     };
     Ok(Bound {
         replica,
+        replicas,
         address,
         admin_socket: config.admin_socket,
         operator_file,
@@ -140,6 +173,11 @@ impl Bound {
     /// What its services share.
     pub const fn replica(&self) -> &Arc<Replica> {
         &self.replica
+    }
+
+    /// This replica among the others.
+    pub const fn replicas(&self) -> &Replicas {
+        &self.replicas
     }
 
     /// One line for whoever started it: where it listens and what to do next.
@@ -178,8 +216,13 @@ impl Bound {
         tracing::info!(grace = ?self.grace, "draining");
         self.health.not_serving().await;
         self.serving.begin();
-        let (cut, drained) =
-            tokio::join!(self.connections.drain(self.grace), self.serving.drain(self.grace));
+        // Where there is no other replica, nobody need be told to go to one.
+        let alone = self.replicas.roster().others().is_empty();
+        let notice = if alone { Duration::ZERO } else { self.grace / 2 };
+        let (cut, drained) = tokio::join!(
+            self.connections.drain(notice, self.grace),
+            self.serving.drain(self.grace)
+        );
         tracing::info!(cut, tasks = ?drained, "drained");
         self.background.drain(BACKGROUND_GRACE).await;
     }

@@ -59,6 +59,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise: Option<Vec<Advertise>>,
 
+    /// Where other replicas reach this one: never a load balancer [default: the address it listens
+    /// on, or this machine's]
+    #[arg(long, env = "WATTLE_REPLICA_ADDRESS", value_name = "HOST[:PORT]")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica_address: Option<Advertise>,
+
     /// What keeps the state: `embedded` is one file in the data directory, for one control plane;
     /// `etcd` is shared by any number of them [default: embedded]
     #[arg(long, env = "WATTLE_STORE", value_name = "STORE")]
@@ -144,6 +150,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where agents reach it; empty: guessed.
     pub advertise: Vec<Advertise>,
+    /// Where other replicas reach it, if somebody said so.
+    pub replica_address: Option<Advertise>,
     /// What keeps the state.
     pub store: StoreChoice,
     /// The etcd that does, if one does.
@@ -201,6 +209,7 @@ impl Settings {
             listen,
             metrics_listen: self.metrics_listen,
             advertise: self.advertise.unwrap_or_default(),
+            replica_address: self.replica_address,
             store,
             etcd,
             certificate_lifetime: lifetime,
@@ -326,6 +335,7 @@ mod tests {
             data_dir: Some("/a".into()),
             listen: Some(([127, 0, 0, 1], 5).into()),
             advertise: Some(vec!["host:5".parse().unwrap()]),
+            replica_address: Some("10.0.0.1".parse().unwrap()),
             store: Some(StoreChoice::Etcd),
             etcd_endpoints: Some(vec!["https://etcd-0:2379".parse().unwrap()]),
             etcd_prefix: Some("/mesh/".parse().unwrap()),
@@ -341,7 +351,7 @@ mod tests {
             drain_grace: Some("1s".parse().unwrap()),
             log_format: Some(LogFormat::Json),
         };
-        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nstore = 'etcd'\netcd-endpoints = ['https://etcd-0:2379']\netcd-prefix = '/mesh/'\netcd-ca = '/ca'\netcd-cert = '/cert'\netcd-key = '/key'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
+        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nreplica-address = '10.0.0.1'\nstore = 'etcd'\netcd-endpoints = ['https://etcd-0:2379']\netcd-prefix = '/mesh/'\netcd-ca = '/ca'\netcd-cert = '/cert'\netcd-key = '/key'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
         assert_eq!(with_file(file, "").unwrap(), all.check(None).unwrap());
     }
 

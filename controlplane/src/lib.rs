@@ -19,6 +19,7 @@ pub mod listener;
 pub mod metrics;
 pub mod nodes;
 pub mod replica;
+pub mod replicas;
 pub mod services;
 pub mod store;
 pub mod stream;

@@ -10,7 +10,10 @@ use rustls::pki_types::CertificateDer;
 use wattle_certs::{Ca, TrustDomain};
 use wattle_model::{Epoch, ReplicaId};
 
-use crate::store::{Store, feed::Live};
+use crate::{
+    replicas::Roster,
+    store::{Store, feed::Live},
+};
 
 /// One control-plane process.
 pub struct Replica {
@@ -28,10 +31,24 @@ pub struct Replica {
     pub epoch: Epoch,
     /// The certificates to trust: what agents and operators are given.
     pub roots: Vec<CertificateDer<'static>>,
-    /// Where agents reach the control plane, `host:port`.
+    /// Where agents reach this replica, `host:port`.
     pub advertised: Vec<String>,
+    /// The other replicas, and where agents reach any of them.
+    pub roster: Roster,
     /// How long a node's or a replica's certificate lives.
     pub certificate_lifetime: Duration,
     /// When the process began.
     pub started: SystemTime,
+}
+
+/// Addresses in a join token: it is pasted by people.
+const IN_TOKEN: usize = 8;
+
+impl Replica {
+    /// Where a machine that joins finds the control plane: this replica first, then others.
+    pub fn token_addresses(&self) -> Vec<String> {
+        let all = self.roster.addresses();
+        let others = all.iter().filter(|address| !self.advertised.contains(address));
+        self.advertised.iter().chain(others).take(IN_TOKEN).cloned().collect()
+    }
 }

@@ -16,6 +16,7 @@ use tower::{Layer as _, Service, util::BoxCloneSyncService};
 use wattle_proto::{
     admin::admin_service_server::AdminServiceServer,
     enroll::enrollment_service_server::EnrollmentServiceServer,
+    replica::replica_service_server::ReplicaServiceServer,
 };
 use wattle_runtime::shutdown::Shutdown;
 
@@ -27,6 +28,7 @@ use crate::{
     metrics,
     nodes::Nodes,
     replica::Replica,
+    replicas::Replicas,
     stream::{self, Pace, SyncService},
 };
 
@@ -48,24 +50,28 @@ pub fn build(
     serving: &Shutdown,
     background: &Shutdown,
     pace: Pace,
+    replica_address: String,
 ) -> anyhow::Result<Services> {
     let nodes = Nodes::new(replica.store.clone(), background);
     let (streams, sessions) = stream::start(replica.clone(), nodes.clone(), serving, pace);
     let enrollment = Enrollment::new(replica.clone(), nodes.clone());
-    let metrics = metrics::registry(replica.clone(), sessions.clone(), streams.clone());
-    let admin = Admin::new(replica.clone(), nodes, sessions, serving.token());
+    let (own, stop) = (replica.clone(), serving.token());
+    let replicas = Replicas::new(own, sessions, replica_address, stop.clone());
+    let metrics = metrics::registry(replicas.clone(), streams.clone());
+    let admin = Admin::new(replicas.clone(), nodes, stop);
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(health)
         .add_service(
             EnrollmentServiceServer::new(enrollment).max_decoding_message_size(ENROLMENT_BYTES),
         )
         .add_service(AdminServiceServer::new(admin))
+        .add_service(ReplicaServiceServer::new(replicas.service()))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
     let access = AccessLayer::new(replica.store.clone(), replica.trust_domain.clone());
     let handler = BoxCloneSyncService::new(access.layer(Split { streams, routes }));
-    Ok(Services { handler, health: Health(reporter), metrics })
+    Ok(Services { handler, health: Health(reporter), metrics, replicas })
 }
 
 /// Streams pass by the router: in it, every message would go through two more boxes in either
@@ -106,6 +112,8 @@ pub struct Services {
     pub health: Health,
     /// What scrapes are answered.
     pub metrics: Registry,
+    /// This replica among the others.
+    pub replicas: Replicas,
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -18,19 +18,22 @@ use wattle_certs::{Identity, PeerCertificate, SpiffeId, TrustDomain};
 use wattle_controlplane::{
     access::{AccessLayer, PeerInfo, Principal, Role},
     nodes::NodeRecord,
+    replicas::Presence,
     store::{Store, Transaction, embedded::Embedded, keys},
+    stream::Summary,
 };
-use wattle_model::{Fingerprint, NodeId, OperatorId, PublicKey, ReplicaId, TokenId};
+use wattle_model::{Fingerprint, NodeId, OperatorId, PublicKey, ReplicaId, Revision, TokenId};
 use wattle_proto::{reason, store as record};
 use wattle_runtime::clock;
 
 const NODE: NodeId = NodeId::new([1; 16]);
 const DELETED: NodeId = NodeId::new([2; 16]);
+const REPLICA: ReplicaId = ReplicaId::new([1; 16]);
 const KEY: Fingerprint = Fingerprint::new([7; 32]);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Callers in the order of the letters below.
-const CALLERS: [&str; 16] = [
+const CALLERS: [&str; 19] = [
     "anonymous",
     "node",
     "viewer",
@@ -47,17 +50,22 @@ const CALLERS: [&str; 16] = [
     "expired operator",
     "operator with another key",
     "replica",
+    "replica that is gone",
+    "replica with another key",
+    "replica of another trust domain",
 ];
 
 /// Who may: y for yes, - for no, in the order of `CALLERS`.
-const ANYONE: &str = "yyyyyyyyyyyyyyyy";
-const NODES: &str = "-y--------------";
-const VIEWERS: &str = "--yyyy----------";
-const OPERATORS: &str = "---yyy----------";
-const ADMINS: &str = "----yy----------";
+const ANYONE: &str = "yyyyyyyyyyyyyyyyyyy";
+const NODES: &str = "-y-----------------";
+const VIEWERS: &str = "--yyyy-------------";
+const OPERATORS: &str = "---yyy-------------";
+const ADMINS: &str = "----yy-------------";
+const REPLICAS: &str = "---------------y---";
 
 fn expected() -> BTreeMap<String, &'static str> {
     let admin = |method: &str| format!("/wattle.admin.v1.AdminService/{method}");
+    let replica = |method: &str| format!("/wattle.replica.v1.ReplicaService/{method}");
     let enroll = |method: &str| format!("/wattle.enroll.v1.EnrollmentService/{method}");
     let mut table = BTreeMap::from([
         ("/wattle.sync.v1.SyncService/Sync".to_owned(), NODES),
@@ -69,8 +77,13 @@ fn expected() -> BTreeMap<String, &'static str> {
     table.extend(["Enroll", "Recover"].map(|method| (enroll(method), ANYONE)));
     table.extend(["Renew", "Leave"].map(|method| (enroll(method), NODES)));
     table.extend(
+        ["ListSessions", "WatchApplied", "Inspect", "TellEntered"]
+            .map(|method| (replica(method), REPLICAS)),
+    );
+    table.extend(
         [
             "GetStatus",
+            "ListReplicas",
             "GetNetwork",
             "ListNetworks",
             "GetNode",
@@ -133,12 +146,31 @@ async fn fixture() -> Fixture {
     let store: Arc<dyn Store> = Arc::new(store);
     let transaction = Transaction::default()
         .put(keys::identity(NODE), node(None))
-        .put(keys::identity(DELETED), node(Some(SystemTime::now())));
+        .put(keys::identity(DELETED), node(Some(SystemTime::now())))
+        .put(keys::replica(REPLICA), presence());
     let transaction = operators().into_iter().fold(transaction, |transaction, (id, operator)| {
         transaction.put(keys::operator(id), operator.encode_to_vec().into())
     });
     let _ = store.commit(transaction).await.unwrap();
     Fixture { layer: AccessLayer::new(store, domain()), _folder: folder }
+}
+
+fn presence() -> Bytes {
+    Presence {
+        id: REPLICA,
+        addresses: Vec::new(),
+        replica_address: String::new(),
+        started: SystemTime::now(),
+        version: String::new(),
+        sessions: 0,
+        indexed: Revision::ZERO,
+        stale: false,
+        draining: false,
+        fingerprint: KEY,
+        beat: 1,
+        last_change: Summary::default(),
+    }
+    .encode()
 }
 
 fn domain() -> TrustDomain {
@@ -234,7 +266,19 @@ fn caller(name: &str) -> PeerInfo {
         "operator with another key" => {
             PeerCertificate { fingerprint: Fingerprint::new([8; 32]), ..operator_certificate(3) }
         }
-        "replica" => certificate(Identity::Replica(ReplicaId::new([1; 16]))),
+        "replica" => certificate(Identity::Replica(REPLICA)),
+        "replica that is gone" => certificate(Identity::Replica(ReplicaId::new([9; 16]))),
+        "replica with another key" => PeerCertificate {
+            fingerprint: Fingerprint::new([8; 32]),
+            ..certificate(Identity::Replica(REPLICA))
+        },
+        "replica of another trust domain" => PeerCertificate {
+            id: SpiffeId {
+                trust_domain: "other".parse().unwrap(),
+                identity: Identity::Replica(REPLICA),
+            },
+            ..certificate(Identity::Replica(REPLICA))
+        },
         "revoked operator" => operator_certificate(4),
         "expired operator" => operator_certificate(5),
         other => panic!("no caller {other}"),

@@ -8,7 +8,8 @@ pub mod record;
 mod secrets;
 
 pub use generated::wattle::{
-    admin::v1 as admin, enroll::v1 as enroll, store::v1 as store, sync::v1 as sync,
+    admin::v1 as admin, enroll::v1 as enroll, replica::v1 as replica, store::v1 as store,
+    sync::v1 as sync,
 };
 pub use invalid::{Invalid, InvalidField};
 

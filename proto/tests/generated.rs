@@ -6,11 +6,12 @@ use std::{fs, path::Path};
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "wattle/sync/v1/sync.proto",
     "wattle/enroll/v1/enroll.proto",
     "wattle/admin/v1/admin.proto",
     "wattle/store/v1/store.proto",
+    "wattle/replica/v1/replica.proto",
 ];
 
 #[test]

@@ -108,7 +108,12 @@ impl Stream {
     }
 
     pub(crate) async fn drain(&self, deadline_millis: u32) {
-        self.say(Message::Drain(Drain { deadline_millis })).await;
+        self.drain_to(deadline_millis, &[]).await;
+    }
+
+    pub(crate) async fn drain_to(&self, deadline_millis: u32, prefer: &[&str]) {
+        let prefer = prefer.iter().map(|address| (*address).to_owned()).collect();
+        self.say(Message::Drain(Drain { deadline_millis, prefer })).await;
     }
 
     /// Asks about the tunnel to a peer, and returns the answer.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rand::seq::SliceRandom as _;
+
 /// The control plane's addresses, and what became of them since a stream was last accepted.
 #[derive(Debug)]
 pub(super) struct Addresses {
@@ -35,10 +37,20 @@ impl Addresses {
         self.all.get(self.next).map(String::as_str)
     }
 
-    /// The others, in the order to try them.
-    pub(super) fn others(&self) -> Vec<String> {
-        let after = self.all.iter().cycle().skip(self.next + 1);
-        after.take(self.all.len().saturating_sub(1)).cloned().collect()
+    /// Where to look for another stream than the present one: at the preferred addresses, then at the
+    /// others in random order, so that those who leave one replica don't all meet at the next one,
+    /// and last where this one leads, which may be a name that leads to another replica, too.
+    pub(super) fn elsewhere(&self, prefer: &[String]) -> Vec<String> {
+        let current = self.current();
+        let mut others: Vec<_> = self.all.iter().filter(|a| Some(a.as_str()) != current).collect();
+        others.shuffle(&mut rand::rng());
+        let mut order: Vec<String> = Vec::new();
+        for address in prefer.iter().chain(others).map(String::as_str).chain(current) {
+            if !order.iter().any(|known| known == address) {
+                order.push(address.to_owned());
+            }
+        }
+        order
     }
 
     /// The current one won't do; `stale` where it said that it is behind. The next one is current.
@@ -55,10 +67,15 @@ impl Addresses {
         self.stale = false;
     }
 
+    /// Every address has been tried since a stream was last accepted.
+    pub(super) fn all_tried(&self) -> bool {
+        self.all.iter().all(|address| self.tried.contains(address))
+    }
+
     /// Every address has been tried and at least one would serve what it last saw: better that than
     /// nothing.
     pub(super) fn accept_stale(&self) -> bool {
-        self.stale && self.all.iter().all(|address| self.tried.contains(address))
+        self.stale && self.all_tried()
     }
 }
 
@@ -99,6 +116,27 @@ mod tests {
         addresses.set(vec!["x".into(), "b".into()]);
         assert_eq!(addresses.current(), Some("b"));
         addresses.set(vec![]);
-        assert_eq!(addresses.others(), ["x"]);
+        assert_eq!(addresses.elsewhere(&[]), ["x", "b"]);
+    }
+
+    #[test]
+    fn whoever_leaves_goes_where_it_is_sent_and_back_only_last() {
+        let addresses = three();
+        let sent = addresses.elsewhere(&["c".into(), "new".into(), "c".into()]);
+        assert_eq!(sent, ["c", "new", "b", "a"]);
+        assert_eq!(addresses.elsewhere(&["a".into()])[0], "a", "a name may be preferred, too");
+        let first: BTreeSet<_> = (0..100).map(|_| addresses.elsewhere(&[]).remove(0)).collect();
+        assert_eq!(first, BTreeSet::from(["b".to_owned(), "c".to_owned()]));
+    }
+
+    #[test]
+    fn all_are_tried_once_each_was() {
+        let mut addresses = three();
+        for tried in [false, false, true] {
+            addresses.turn(false);
+            assert_eq!(addresses.all_tried(), tried);
+        }
+        addresses.accepted("b");
+        assert!(!addresses.all_tried());
     }
 }

@@ -22,6 +22,9 @@ use crate::{
 /// The protocol that this agent speaks.
 pub(super) const PROTOCOL_VERSION: u32 = 1;
 
+/// Addresses that a draining replica may recommend.
+const MAX_PREFERRED: usize = 16;
+
 /// A longer reason than this tells an operator nothing more.
 const MAX_REASON: usize = 200;
 
@@ -36,6 +39,8 @@ pub(super) enum Message {
     Retry(Retry),
     Drain {
         deadline: Duration,
+        /// Where to go first.
+        prefer: Vec<String>,
     },
     Removed,
     /// An operator wants to know of a tunnel.
@@ -120,9 +125,10 @@ pub(super) fn message(bytes: &Bytes) -> Result<Option<Message>, InvalidField> {
             ack_wanted: message.ack_wanted,
         }),
         sync_response::Message::Retry(message) => Message::Retry(retry(&message)),
-        sync_response::Message::Drain(message) => {
-            Message::Drain { deadline: millis(message.deadline_millis) }
-        }
+        sync_response::Message::Drain(message) => Message::Drain {
+            deadline: millis(message.deadline_millis),
+            prefer: message.prefer.into_iter().take(MAX_PREFERRED).collect(),
+        },
         sync_response::Message::Removed(sync::Removed {}) => Message::Removed,
         sync_response::Message::Inspect(message) => Message::Inspect {
             query: message.query,
@@ -247,7 +253,12 @@ fn peers<'a>(
 }
 
 /// What the agent has, for the first message of a stream.
-pub(super) fn hello(held: &Held, instance: InstanceId, accept_stale: bool) -> sync::SyncRequest {
+pub(super) fn hello(
+    held: &Held,
+    instance: InstanceId,
+    stream: u64,
+    accept_stale: bool,
+) -> sync::SyncRequest {
     let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     request(sync_request::Message::Hello(sync::Hello {
         protocol_version: PROTOCOL_VERSION,
@@ -258,6 +269,7 @@ pub(super) fn hello(held: &Held, instance: InstanceId, accept_stale: bool) -> sy
         config_hash: held.config_hash().map_or_else(Bytes::new, |hash| bytes(&hash.0)),
         accept_stale,
         agent_version: env!("CARGO_PKG_VERSION").into(),
+        stream,
     }))
 }
 

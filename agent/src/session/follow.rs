@@ -54,8 +54,10 @@ impl Session {
             }
             Message::Heartbeat(mark) => self.heartbeat(link, mark).await,
             Message::Inspect { query, peer } => self.inspect(link, query, peer).await,
-            Message::Drain { .. } if link.draining => Ok(()),
-            Message::Drain { deadline } => Err(End::Drain(deadline)),
+            Message::Drain { deadline, prefer } => {
+                link.leave(deadline, prefer);
+                Ok(())
+            }
             Message::Retry(retry) => Err(End::Retry(retry)),
             Message::Removed => Err(End::Removed),
             Message::Welcome(_) => Err(End::Broken("a second Welcome".into())),

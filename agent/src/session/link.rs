@@ -7,7 +7,7 @@ use http::uri::PathAndQuery;
 use tokio::{
     select,
     sync::mpsc,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, client::Grpc, transport::Channel};
@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{control_plane, report::Report, state::identity::Identity};
 
-/// A machine that answers at all answers a connection within this.
+/// A machine that answers at all answers a connection within this. The TCP connection alone has less:
+/// see `dial`.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A replica may have to ask its store before it says Welcome or Retry.
 const FIRST_WORD: Duration = Duration::from_secs(10);
@@ -46,11 +47,35 @@ pub(super) struct Link {
     pub(super) verified: Revision,
     /// What is to be acked.
     pub(super) acks: Acks,
-    /// The control plane has asked for it to be left, and there was nowhere to go.
-    pub(super) draining: bool,
+    /// The control plane has asked for it to be left.
+    pub(super) leaving: Option<Leaving>,
     heard: Instant,
     outgoing: mpsc::Sender<SyncRequest>,
     incoming: Streaming<Bytes>,
+}
+
+/// A stream that is to be left for another one.
+#[derive(Debug, Clone)]
+pub(super) struct Leaving {
+    /// Where to go first.
+    pub(super) prefer: Vec<String>,
+    /// When it is cut, or to be given up.
+    pub(super) until: Instant,
+    /// When to look for another one again.
+    pub(super) again: Instant,
+}
+
+impl Leaving {
+    fn new(deadline: Duration, prefer: Vec<String>) -> Self {
+        let now = Instant::now();
+        Self { prefer, until: now + deadline, again: now }
+    }
+
+    /// Nobody took it: again a little later, unless that is too late.
+    pub(super) fn later(self, wait: Duration) -> Option<Self> {
+        let again = Instant::now() + wait;
+        (again < self.until).then_some(Self { again, ..self })
+    }
 }
 
 /// Why a stream ended, or never began.
@@ -66,8 +91,8 @@ pub(super) enum End {
     Lost(String),
     /// The control plane said what makes no sense.
     Broken(String),
-    /// The control plane asks for the stream to be left before the deadline.
-    Drain(Duration),
+    /// It is to be left, and it is time to look for another one.
+    Leave,
     /// The agent is stopping.
     Stopped,
 }
@@ -95,7 +120,7 @@ impl Link {
             reported: None,
             verified: Revision::ZERO,
             acks: Acks::default(),
-            draining: false,
+            leaving: None,
             heard: Instant::now(),
             outgoing,
             incoming,
@@ -103,16 +128,26 @@ impl Link {
     }
 
     /// The next message; `None` where an ack is due before it comes. Safe to drop and call again.
-    /// Ends the stream when three heartbeats have been missed.
+    /// Ends the stream when three heartbeats have been missed, and interrupts it when it is time to
+    /// leave.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, End> {
         let deadline = self.heard + self.patience();
+        let leaving = self.leaving.as_ref().map(|leaving| leaving.again);
         let next = select! {
             next = timeout_at(deadline, next(&mut self.incoming)) => next,
             () = self.acks.due() => return Ok(None),
+            () = sleep_until(leaving.unwrap_or(deadline)), if leaving.is_some() => {
+                return Err(End::Leave);
+            }
         };
         let message = next.map_err(|_| End::Lost("three heartbeats were missed".into()))??;
         self.heard = Instant::now();
         Ok(Some(message))
+    }
+
+    /// The control plane asks for the stream to be left before the deadline.
+    pub(super) fn leave(&mut self, deadline: Duration, prefer: Vec<String>) {
+        self.leaving = Some(Leaving::new(deadline, prefer));
     }
 
     /// Time spent away from the stream isn't the control plane's silence.

@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     select,
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use wattle_model::{Endpoint, InstanceId, Revision};
@@ -30,7 +30,7 @@ use self::{
     addresses::Addresses,
     agreement::Agreement,
     convert::{Retry, RetryReason},
-    link::{End, Link},
+    link::{End, Leaving, Link},
 };
 pub(crate) use self::{
     convert::Rejection,
@@ -45,6 +45,10 @@ use crate::{
 /// The first wait is anywhere below this: ten thousand agents that lose one replica return over a
 /// second.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Between one address that doesn't answer and the next one that wasn't tried.
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// Between two looks for another stream than the one that is to be left, half more or less.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// No wait is longer, so a control plane that is back has all its agents within this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Two machines with one identity push each other out; this keeps it slow and visible.
@@ -81,6 +85,8 @@ pub(crate) struct Session {
     addresses: Addresses,
     agreement: Agreement,
     backoff: Backoff,
+    /// Streams that this run has tried to open.
+    streams: u64,
     mesh_status: watch::Receiver<MeshStatus>,
     status: watch::Sender<SessionStatus>,
     ended: CancellationToken,
@@ -109,6 +115,7 @@ impl Session {
             addresses: Addresses::new(parts.identity.get().settings.control_planes.clone()),
             agreement: Agreement::default(),
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            streams: 0,
             mesh_status: parts.mesh.status(),
             parts,
             status,
@@ -146,64 +153,62 @@ impl Session {
         let Some(address) = address else {
             return Err(End::Unreachable("no control plane's address is known".into()));
         };
-        self.open(&[address]).await
+        self.open(address).await
     }
 
-    async fn open(&self, addresses: &[String]) -> Result<Link, End> {
-        let held = self.parts.set.held();
-        let hello = convert::hello(held, self.instance, self.addresses.accept_stale());
-        let link = Link::open(&self.parts.identity.get(), addresses, hello).await?;
+    async fn open(&mut self, address: String) -> Result<Link, End> {
+        self.streams += 1;
+        let (held, stale) = (self.parts.set.held(), self.addresses.accept_stale());
+        let hello = convert::hello(held, self.instance, self.streams, stale);
+        let link = Link::open(&self.parts.identity.get(), &[address], hello).await?;
         if held.epoch() != Some(link.welcome.epoch) && !link.welcome.full_set {
             return Err(End::Broken("another epoch, and not with a full set".into()));
         }
         Ok(link)
     }
 
-    /// Follows a stream and, when its replica wants to stop, the one that replaces it.
+    /// Follows a stream and, when its replica wants it gone, the one that replaces it.
     async fn follow_through(&mut self, mut link: Link) -> End {
+        self.accepted(&link);
         loop {
-            self.accepted(&link);
-            let end = loop {
-                match self.follow(&mut link).await {
-                    End::Drain(deadline) => match self.replace(deadline).await {
-                        Some(new) => {
-                            link = new;
-                            break None;
-                        }
-                        None => {
-                            link.draining = true;
-                            link.resume();
-                        }
-                    },
-                    end => break Some(end),
-                }
-            };
-            self.agreement.cut();
-            if let Some(end) = end {
+            let end = self.follow(&mut link).await;
+            let (End::Leave, Some(leaving)) = (&end, link.leaving.take()) else {
+                self.agreement.cut();
                 return end;
+            };
+            match self.replace(&leaving).await {
+                Some(new) => {
+                    self.agreement.cut();
+                    link = new;
+                    self.accepted(&link);
+                }
+                None => {
+                    link.leaving = leaving.later(LOOK_AGAIN.mul_f64(rand::random_range(0.5..1.5)));
+                    link.resume();
+                }
             }
         }
     }
 
-    /// Make before break: a stream elsewhere while the draining one is still there. Nothing is
-    /// missed meanwhile, because the new one resumes from the last commit.
-    async fn replace(&mut self, deadline: Duration) -> Option<Link> {
-        let others = self.addresses.others();
-        if others.is_empty() {
-            return None;
-        }
+    /// Make before break: a stream elsewhere while the old one is still there. Nothing is missed
+    /// meanwhile, because the new one resumes from the last commit. Every address is tried once, the
+    /// present one last: it may be a name behind which there are several replicas.
+    async fn replace(&mut self, leaving: &Leaving) -> Option<Link> {
         // The other half is for going on with the old stream if this finds nobody.
-        let opened = select! {
-            () = self.ended.cancelled() => return None,
-            opened = timeout(deadline / 2, self.open(&others)) => opened.ok()?,
-        };
-        match opened {
-            Ok(link) => Some(link),
-            Err(end) => {
-                tracing::debug!(?end, "no other replica takes the stream");
-                None
+        let now = Instant::now();
+        let until = now + leaving.until.saturating_duration_since(now) / 2;
+        for address in self.addresses.elsewhere(&leaving.prefer) {
+            let ended = self.ended.clone();
+            let opened = select! {
+                () = ended.cancelled() => return None,
+                opened = timeout_at(until, self.open(address.clone())) => opened.ok()?,
+            };
+            match opened {
+                Ok(link) => return Some(link),
+                Err(end) => tracing::debug!(address, ?end, "the stream isn't taken there"),
             }
         }
+        None
     }
 
     fn accepted(&mut self, link: &Link) {
@@ -229,13 +234,9 @@ impl Session {
                 self.disconnected(SessionState::Removed, "the node was deleted".into());
                 return Err(Outcome::Removed);
             }
-            // Only while draining: the replica has gone, as it said.
-            End::Drain(_) => (SessionState::Connecting, "drained".into(), self.lost()),
+            End::Leave => (SessionState::Connecting, "drained".into(), self.lost()),
             End::Lost(why) => (SessionState::Connecting, why, self.lost()),
-            End::Unreachable(why) => {
-                self.addresses.turn(false);
-                (SessionState::Connecting, why, self.backoff.next())
-            }
+            End::Unreachable(why) => (SessionState::Connecting, why, self.unreachable()),
             End::Broken(why) => {
                 self.addresses.turn(false);
                 (SessionState::Connecting, format!("protocol: {why}"), self.backoff.next())
@@ -250,6 +251,16 @@ impl Session {
         self.addresses.turn(false);
         self.backoff.reset();
         self.backoff.next()
+    }
+
+    /// One replica of several that is gone is no reason to wait: only when every address was tried
+    /// does the wait grow.
+    fn unreachable(&mut self) -> Duration {
+        self.addresses.turn(false);
+        match self.addresses.all_tried() {
+            true => self.backoff.next(),
+            false => NEXT_ADDRESS.mul_f64(rand::random()),
+        }
     }
 
     fn retry(&mut self, retry: Retry) -> (SessionState, String, Duration) {

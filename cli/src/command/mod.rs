@@ -7,6 +7,7 @@ pub(crate) mod network;
 pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod policy;
+pub(crate) mod replica;
 mod status;
 pub(crate) mod token;
 pub(crate) mod wait;
@@ -65,6 +66,7 @@ async fn connected(
         Command::Node(command) => node::run(&mut client, command, console).await,
         Command::Token(command) => token::run(&mut client, command, console).await,
         Command::Operator(command) => operator::run(&mut client, command, console).await,
+        Command::Replica(command) => replica::run(&mut client, command, console).await,
         Command::Wait(wait) => wait::run(&mut client, &wait, console).await,
         Command::Get(get) => get::run(&mut client, &get, console).await,
         Command::Policy(command) => policy::run(&mut client, command, console).await,

@@ -14,7 +14,7 @@ use crate::{
     client::{Client, request_id},
     console::Console,
     failure::Failure,
-    shape::{self, Node, NodeInNetwork, Revised},
+    shape::{self, Node, NodeInNetwork, Revised, Silent},
 };
 
 #[derive(Debug, Subcommand)]
@@ -101,11 +101,11 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     match command {
         Command::List(List { network, selector }) => {
-            let nodes = list(client, network.unwrap_or_default(), selector).await?;
+            let nodes = list(client, network.unwrap_or_default(), selector, console).await?;
             show(shape::all(nodes)?, console)
         }
         Command::Get(target) => {
-            let node: Node = get(client, target.into()).await?.try_into()?;
+            let node: Node = get(client, target.into(), console).await?.try_into()?;
             console.sheet(&node)
         }
         Command::Label(args) => label(client, args, console).await,
@@ -118,14 +118,19 @@ pub(super) async fn list(
     client: &mut Client,
     network: String,
     selector: String,
+    console: &mut Console,
 ) -> Result<Vec<admin::Node>, Failure> {
+    let mut silent = BTreeMap::new();
     let nodes = all_pages(async |page_token| {
         let (network, selector) = (network.clone(), selector.clone());
         let request = ListNodesRequest { network, page_size: PAGE, page_token, selector };
         let page = client.admin.list_nodes(request).await?.into_inner();
+        silent.extend(page.silent_replicas.into_iter().map(|one| (one.id.clone(), one)));
         Ok((page.nodes, page.next_page_token))
     });
-    Ok(nodes.await?)
+    let nodes = nodes.await?;
+    silent.into_values().map(Silent::from).for_each(|silent| console.warn(&silent));
+    Ok(nodes)
 }
 
 /// By network and name; the column of networks only where there are several.
@@ -140,9 +145,15 @@ pub(super) fn show(mut nodes: Vec<Node>, console: &mut Console) -> Result<(), Fa
 }
 
 /// One node.
-pub(super) async fn get(client: &mut Client, node: NodeRef) -> Result<admin::Node, Failure> {
-    let response = client.admin.get_node(GetNodeRequest { node: Some(node) }).await?;
-    Ok(response.into_inner().node.field("node")?)
+pub(super) async fn get(
+    client: &mut Client,
+    node: NodeRef,
+    console: &mut Console,
+) -> Result<admin::Node, Failure> {
+    let request = GetNodeRequest { node: Some(node) };
+    let response = client.admin.get_node(request).await?.into_inner();
+    Silent::all(response.silent_replicas).iter().for_each(|silent| console.warn(silent));
+    Ok(response.node.field("node")?)
 }
 
 async fn label(client: &mut Client, args: Label, console: &mut Console) -> Result<(), Failure> {
@@ -180,7 +191,7 @@ fn changes(texts: &[String]) -> Result<(BTreeMap<String, String>, Vec<String>), 
 
 async fn delete(client: &mut Client, args: Delete, console: &mut Console) -> Result<(), Failure> {
     // Read first, so that the question says what would go; deleted by id, so that it is that.
-    let node: Node = get(client, args.target.into()).await?.try_into()?;
+    let node: Node = get(client, args.target.into(), console).await?.try_into()?;
     let question = format!(
         "Delete node {} ({}) of network {}? It can't come back without a new token.",
         node.name,

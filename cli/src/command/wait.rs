@@ -38,6 +38,7 @@ pub(crate) async fn run(
 
 /// What has come of it, and whether that is all of it.
 pub(super) fn show(progress: &Progress, all: bool, console: &mut Console) -> Result<(), Failure> {
+    progress.silent_replicas.iter().for_each(|silent| console.warn(silent));
     console.sheet(progress)?;
     let behind = progress.behind();
     if console.format() == Format::Table && !behind.is_empty() {

@@ -33,6 +33,7 @@ pub(crate) async fn run(
     let request = ExplainRequest { node: node(&args.node), other: node(&args.other) };
     let response = client.admin.explain(request).await?.into_inner();
     let explained = Explained::new(response, wattle_runtime::clock::now())?;
+    explained.silent_replicas.iter().for_each(|silent| console.warn(silent));
     match console.format() {
         Format::Table => console.line(&explained.screen()),
         Format::Json | Format::Yaml => console.json(&explained),

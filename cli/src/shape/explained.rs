@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use wattle_proto::{Invalid as _, InvalidField, admin};
 
-use super::{Node, Policy, side};
+use super::{Node, Policy, Silent, side};
 use crate::{
     console::{Row as _, table},
     text::{self, or_dash},
@@ -23,6 +23,8 @@ pub(crate) struct Explained {
     policies: Vec<Policy>,
     node: End,
     other: End,
+    /// Replicas whose agents weren't heard.
+    pub(crate) silent_replicas: Vec<Silent>,
 }
 
 /// One of the two.
@@ -56,6 +58,7 @@ impl Explained {
             policies: super::all(response.policies)?,
             node: End::new("node", response.node, response.node_tunnel, now)?,
             other: End::new("other", response.other, response.other_tunnel, now)?,
+            silent_replicas: Silent::all(response.silent_replicas),
         })
     }
 

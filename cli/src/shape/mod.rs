@@ -9,8 +9,10 @@ mod node;
 mod operator;
 mod policy;
 mod progress;
+mod replica;
 mod session;
 mod sight;
+mod silent;
 mod status;
 mod token;
 
@@ -22,7 +24,9 @@ pub(crate) use node::{Node, NodeInNetwork};
 pub(crate) use operator::Operator;
 pub(crate) use policy::{Policy, side};
 pub(crate) use progress::Progress;
+pub(crate) use replica::Replica;
 pub(crate) use session::Session;
+pub(crate) use silent::Silent;
 pub(crate) use status::Status;
 pub(crate) use token::JoinToken;
 

@@ -119,6 +119,7 @@ impl Sheet for Node {
             ("lag", session.lag()),
             ("agent", or_dash(&session.agent_version)),
             ("data plane", or_dash(&session.data_plane)),
+            ("replica", or_dash(session.replica_id.as_deref().unwrap_or_default())),
         ]);
         if session.displaced {
             let why =
@@ -155,6 +156,7 @@ mod tests {
             agent_version: "0.1.0".into(),
             data_plane: "kernel".into(),
             displaced: false,
+            replica_id: Bytes::from_static(&[7; 16]),
         };
         admin::Node {
             id: Bytes::from_static(&[0xab; 16]),
@@ -218,6 +220,7 @@ mod tests {
                 "agent_version": "0.1.0",
                 "data_plane": "kernel",
                 "displaced": false,
+                "replica_id": "07070707070707070707070707070707",
             },
         });
         assert_eq!(json, expected);

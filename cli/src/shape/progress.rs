@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use serde::Serialize;
 use wattle_proto::{InvalidField, admin};
 
+use super::Silent;
 use crate::{
     console::{Sheet, table},
     text::{self, or_dash},
@@ -28,6 +29,8 @@ pub(crate) struct Progress {
     committed_at: Option<String>,
     /// From then until every waiting stream had been woken.
     handed_after_us: Option<u64>,
+    /// Replicas whose agents are missing here.
+    pub(crate) silent_replicas: Vec<Silent>,
 }
 
 /// A node that hasn't applied the revision.
@@ -138,6 +141,7 @@ impl TryFrom<admin::WaitAppliedResponse> for Progress {
             committed_at: text::time("committed_at", progress.committed_at.as_ref())?,
             handed_after_us: text::duration(progress.handed_after.as_ref())
                 .map(|after| text::whole(after.as_micros())),
+            silent_replicas: Silent::all(progress.silent_replicas),
         })
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) data_plane: String,
     /// Another machine uses the same identity.
     pub(crate) displaced: bool,
+    /// The replica that the stream leads to, or led to.
+    pub(crate) replica_id: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -53,6 +55,7 @@ impl TryFrom<admin::NodeSession> for Session {
             agent_version: session.agent_version,
             data_plane: session.data_plane,
             displaced: session.displaced,
+            replica_id: text::some(&text::id(&session.replica_id)),
         })
     }
 }

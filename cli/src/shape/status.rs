@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use serde::Serialize;
 use wattle_proto::{InvalidField, admin};
 
-use super::progress::LastChange;
+use super::{Silent, progress::LastChange};
 use crate::{console::Sheet, text};
 
 #[derive(Debug, Serialize)]
@@ -32,6 +32,10 @@ pub(crate) struct Status {
     stale: bool,
     /// How far the last revision that concerns anybody has come; null where there is none.
     last_change: Option<LastChange>,
+    /// Replicas that run.
+    replicas: u32,
+    /// Replicas whose agents are missing here.
+    silent_replicas: Vec<Silent>,
     #[serde(skip)]
     up: String,
 }
@@ -59,8 +63,22 @@ impl Status {
             started_at: text::time("started_at", status.started_at.as_ref())?,
             stale: status.stale,
             last_change: status.last_change.map(LastChange::from),
+            replicas: status.replicas,
+            silent_replicas: Silent::all(status.silent_replicas),
             up: text::ago(status.started_at.as_ref(), now),
         })
+    }
+
+    /// Those that didn't answer.
+    pub(crate) fn silent(&self) -> &[Silent] {
+        &self.silent_replicas
+    }
+
+    fn replicas_line(&self) -> String {
+        match self.silent_replicas.len() {
+            0 => self.replicas.to_string(),
+            silent => format!("{}, of which {silent} didn't answer", self.replicas),
+        }
     }
 
     fn revision_line(&self) -> String {
@@ -83,6 +101,7 @@ impl Sheet for Status {
             ("trust domain", self.trust_domain.clone()),
             ("advertised", text::or_dash(self.advertised.join(","))),
             ("replica", format!("{}, up {}", self.replica_id, self.up)),
+            ("replicas", self.replicas_line()),
             ("epoch", self.epoch.clone()),
             ("revision", self.revision_line()),
             ("networks", self.networks.to_string()),
@@ -140,6 +159,8 @@ mod tests {
                     behind("ams-1", None),
                 ],
             }),
+            replicas: 3,
+            silent_replicas: Vec::new(),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_090);
         Status::new("192.0.2.1:7443", message, now).unwrap()
@@ -154,6 +175,7 @@ mod tests {
              trust domain    wattle-0123\n\
              advertised      192.0.2.1:7443\n\
              replica         01010101010101010101010101010101, up 1m30s\n\
+             replicas        3\n\
              epoch           02020202020202020202020202020202\n\
              revision        40\n\
              networks        1\n\
@@ -172,6 +194,23 @@ mod tests {
         let nobody = admin::ChangeProgress { revision: 1, ..Default::default() };
         let status = Status { last_change: Some(nobody.into()), ..status(false, 40) };
         assert!(shown(&status).0.contains("last change     revision 1: concerns no node\n"));
+    }
+
+    #[test]
+    fn who_didnt_answer_is_counted_and_named() {
+        let silent = Silent::from(admin::SilentReplica {
+            id: Bytes::from_static(&[3; 16]),
+            address: "10.0.0.3:7443".into(),
+            reason: "no answer within 2s".into(),
+        });
+        assert_eq!(
+            silent.to_string(),
+            "replica 03030303030303030303030303030303 at 10.0.0.3:7443 didn't answer (no answer \
+             within 2s): its agents seem offline"
+        );
+        let (sheet, json) = shown(&Status { silent_replicas: vec![silent], ..status(false, 40) });
+        assert!(sheet.contains("replicas        3, of which 1 didn't answer\n"), "{sheet}");
+        assert_eq!(json["silent_replicas"][0]["address"], "10.0.0.3:7443");
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use prost::Message as _;
 use tonic::Status;
 use wattle_certs::{Identity, PeerCertificate, TrustDomain};
-use wattle_model::{Fingerprint, NetworkName, NodeId, OperatorId};
+use wattle_model::{Fingerprint, NetworkName, NodeId, OperatorId, ReplicaId};
 use wattle_proto::store as record;
 use wattle_runtime::clock;
 
 use super::{PeerInfo, Principal, Role};
 use crate::{
     nodes::{NodeRecord, removed, store_failed},
+    replicas::Presence,
     store::{Store, StoreError, keys},
 };
 
@@ -38,10 +39,21 @@ impl Lookup {
         match &certificate.id.identity {
             Identity::Node { network, node } => self.node(network, *node, certificate).await,
             Identity::Operator(operator) => self.operator(*operator, certificate).await,
-            Identity::Replica(_) => {
-                Err(Status::permission_denied("a control plane is nobody's client"))
-            }
+            Identity::Replica(replica) => self.replica(*replica, certificate).await,
         }
+    }
+
+    /// A replica is one as long as its lease holds its record.
+    async fn replica(
+        &self,
+        id: ReplicaId,
+        certificate: &PeerCertificate,
+    ) -> Result<Principal, Status> {
+        let stored = self.store.get(&keys::replica(id)).await.map_err(store_failed)?;
+        let stored = stored.ok_or_else(|| Status::permission_denied("no such replica runs"))?;
+        let presence = Presence::read(&stored).map_err(|error| unreadable(error.to_string()))?;
+        same_key(presence.fingerprint, certificate)?;
+        Ok(Principal::Replica(id))
     }
 
     async fn node(

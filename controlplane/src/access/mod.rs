@@ -17,7 +17,7 @@ use std::{
 
 use tonic::{Extensions, Status};
 use wattle_certs::PeerCertificate;
-use wattle_model::{Fingerprint, NetworkName, NodeId, OperatorId, OperatorName};
+use wattle_model::{Fingerprint, NetworkName, NodeId, OperatorId, OperatorName, ReplicaId};
 use wattle_proto::store;
 
 pub use layer::{Access, AccessLayer};
@@ -69,6 +69,8 @@ pub enum Principal {
         /// What they may do.
         role: Role,
     },
+    /// A replica that runs, by the key that its record names.
+    Replica(ReplicaId),
     /// Whoever may open the local socket.
     Local,
 }
@@ -86,6 +88,7 @@ impl fmt::Display for Principal {
             Self::Anonymous => f.write_str("anonymous"),
             Self::Node { network, node, .. } => write!(f, "node {network}/{node}"),
             Self::Operator { name, .. } => write!(f, "operator {name}"),
+            Self::Replica(id) => write!(f, "replica {id}"),
             Self::Local => f.write_str("local"),
         }
     }

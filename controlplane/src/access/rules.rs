@@ -9,6 +9,8 @@ pub(super) enum Rule {
     Anyone,
     /// Live nodes.
     Node,
+    /// Other replicas that run.
+    Replica,
     /// Operators of at least this role, and the local socket.
     Operator(Role),
 }
@@ -19,6 +21,7 @@ impl Rule {
         match (self, principal) {
             (Self::Anyone, _)
             | (Self::Node, Principal::Node { .. })
+            | (Self::Replica, Principal::Replica(_))
             | (Self::Operator(_), Principal::Local) => true,
             (Self::Operator(least), Principal::Operator { role, .. }) => *role >= least,
             _ => false,
@@ -30,6 +33,7 @@ impl Rule {
         match self {
             Self::Anyone => "anyone",
             Self::Node => "a node",
+            Self::Replica => "a replica",
             Self::Operator(Role::Viewer) => "an operator",
             Self::Operator(Role::Operator) => "an operator with the role operator or admin",
             Self::Operator(Role::Admin) => "an operator with the role admin",
@@ -43,6 +47,7 @@ pub(super) fn rule(path: &str) -> Option<Rule> {
     match service {
         "wattle.enroll.v1.EnrollmentService" => enrollment(method),
         "wattle.sync.v1.SyncService" => (method == "Sync").then_some(Rule::Node),
+        "wattle.replica.v1.ReplicaService" => replica(method),
         "wattle.admin.v1.AdminService" => admin(method).map(Rule::Operator),
         "grpc.health.v1.Health" => matches!(method, "Check" | "Watch").then_some(Rule::Anyone),
         "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
@@ -61,11 +66,18 @@ fn enrollment(method: &str) -> Option<Rule> {
     }
 }
 
+fn replica(method: &str) -> Option<Rule> {
+    match method {
+        "ListSessions" | "WatchApplied" | "Inspect" | "TellEntered" => Some(Rule::Replica),
+        _ => None,
+    }
+}
+
 fn admin(method: &str) -> Option<Role> {
     match method {
-        "GetStatus" | "GetNetwork" | "ListNetworks" | "GetNode" | "ListNodes" | "GetPolicy"
-        | "ListPolicies" | "Explain" | "ListJoinTokens" | "ListOperators" | "Watch"
-        | "WaitApplied" => Some(Role::Viewer),
+        "GetStatus" | "ListReplicas" | "GetNetwork" | "ListNetworks" | "GetNode" | "ListNodes"
+        | "GetPolicy" | "ListPolicies" | "Explain" | "ListJoinTokens" | "ListOperators"
+        | "Watch" | "WaitApplied" => Some(Role::Viewer),
         "CreateNetwork" | "UpdateNetwork" | "DeleteNetwork" | "LabelNode" | "DeleteNode"
         | "Apply" | "CreateJoinToken" | "RevokeJoinToken" => Some(Role::Operator),
         "CreateOperator" | "RevokeOperator" => Some(Role::Admin),

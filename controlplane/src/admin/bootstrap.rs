@@ -82,7 +82,8 @@ pub async fn bootstrap_credential(
 /// it listens elsewhere now. The file is its operator's, who has to correct it.
 pub fn stale_addresses(replica: &Replica, path: &Path) -> Option<Vec<String>> {
     let credential = OperatorCredential::load(path).ok()?;
-    let there = |address| replica.advertised.contains(address);
+    let all = replica.roster.addresses();
+    let there = |address| all.contains(address);
     (!credential.control_planes.iter().any(there)).then_some(credential.control_planes)
 }
 
@@ -92,7 +93,7 @@ fn make(replica: &Replica, now: SystemTime) -> Result<OperatorCredential, Bootst
     let spiffe = SpiffeId { trust_domain, identity: Identity::Operator(id) };
     let certificate = replica.ca.issue(&spiffe, &key.csr_key(), LIFETIME, now)?;
     Ok(OperatorCredential {
-        control_planes: replica.advertised.clone(),
+        control_planes: replica.roster.addresses().to_vec(),
         trust_domain: replica.trust_domain.to_string(),
         ca_certificates: replica.roots.iter().map(certificate_to_pem).collect(),
         certificate: certificate_to_pem(&certificate),

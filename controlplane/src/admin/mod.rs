@@ -20,6 +20,7 @@ mod policies;
 mod range;
 mod record;
 mod records;
+mod replicas;
 mod requests;
 mod service;
 mod session;

@@ -118,7 +118,7 @@ fn key_part(principal: &Principal) -> Result<String, Status> {
     match principal {
         Principal::Operator { id, .. } => Ok(id.to_string()),
         Principal::Local => Ok("local".into()),
-        Principal::Anonymous | Principal::Node { .. } => {
+        Principal::Anonymous | Principal::Node { .. } | Principal::Replica(_) => {
             Err(Status::permission_denied("only operators may change things"))
         }
     }

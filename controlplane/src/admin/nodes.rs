@@ -15,7 +15,7 @@ use super::{
     networks,
     page::PageRequest,
     records,
-    session::Agents,
+    session::{self, Agents},
 };
 use crate::{
     nodes::{LoadedNode, store_failed},
@@ -30,11 +30,30 @@ pub(super) async fn get(
     agents: &Agents,
     request: &admin::GetNodeRequest,
 ) -> Result<admin::GetNodeResponse, Status> {
-    let (_, _, node) = one(agents, "node", request.node.as_ref()).await?;
-    Ok(admin::GetNodeResponse { node: Some(node) })
+    let (_, _, mut node) = one(agents, "node", request.node.as_ref()).await?;
+    let silent_replicas = add_sessions(agents, [&mut node]).await;
+    Ok(admin::GetNodeResponse { node: Some(node), silent_replicas })
 }
 
-/// The node that a field of a request names.
+/// Says of each node how its agent is. Returns the replicas that weren't heard.
+pub(super) async fn add_sessions<'a>(
+    agents: &Agents,
+    nodes: impl IntoIterator<Item = &'a mut admin::Node>,
+) -> Vec<admin::SilentReplica> {
+    let named = nodes.into_iter().filter_map(|node| {
+        let (network, id) = (node.network.parse().ok()?, NodeId::try_from(node.id.as_ref()).ok()?);
+        Some((network, id, node))
+    });
+    let named: Vec<(NetworkName, NodeId, _)> = named.collect();
+    let ids: Vec<_> = named.iter().map(|(_, id, _)| *id).collect();
+    let (known, silent) = agents.replicas.known(Some(&ids)).await;
+    for (network, id, node) in named {
+        node.session = agents.session(&network, id, &known);
+    }
+    session::silent(silent)
+}
+
+/// The node that a field of a request names; what its agent does isn't looked up.
 pub(super) async fn one(
     agents: &Agents,
     field: &str,
@@ -73,7 +92,9 @@ pub(super) async fn list(
     let nodes = stream::iter(stored).map(async |stored| message(agents, &stored).await);
     let nodes: Vec<Option<admin::Node>> = nodes.buffered(READ_AT_ONCE).try_collect().await?;
     // One that isn't there was deleted since the list was read.
-    Ok(admin::ListNodesResponse { nodes: nodes.into_iter().flatten().collect(), next_page_token })
+    let mut nodes: Vec<_> = nodes.into_iter().flatten().collect();
+    let silent_replicas = add_sessions(agents, &mut nodes).await;
+    Ok(admin::ListNodesResponse { nodes, next_page_token, silent_replicas })
 }
 
 /// Sets and removes labels of a node; all others stay.
@@ -153,7 +174,7 @@ fn none(field: &str, network: &NetworkName, node: &str) -> Status {
     Status::not_found(format!("{field}.node: network {network} has no node {node}"))
 }
 
-/// The node of a `v1/node/` record, with its session; `None` where it doesn't live.
+/// The node of a `v1/node/` record, without its session; `None` where it doesn't live.
 async fn message(agents: &Agents, stored: &Stored) -> Result<Option<admin::Node>, Status> {
     let (network, id, history) = records::node(stored)?;
     let Some(body) = &history.present().body else { return Ok(None) };
@@ -163,6 +184,5 @@ async fn message(agents: &Agents, stored: &Stored) -> Result<Option<admin::Node>
     };
     let mut node = records::node_message(&network, body, &peer)?;
     node.revision = history.present().from.0.max(peer.modified.0);
-    node.session = agents.session(&network, id);
     Ok(Some(node))
 }

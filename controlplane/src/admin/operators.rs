@@ -58,7 +58,7 @@ pub(super) async fn plan_create(
         certificate: Bytes::copy_from_slice(&certificate),
         ca_certificates: replica.roots.iter().map(|root| Bytes::copy_from_slice(root)).collect(),
         trust_domain: replica.trust_domain.to_string(),
-        control_planes: replica.advertised.clone(),
+        control_planes: replica.roster.addresses().to_vec(),
         revision: 0,
     };
     let transaction = claim_name(&*replica.store, &name, id, now)

@@ -1,6 +1,6 @@
 //! The service itself: every method finds its caller, and passes the request on.
 
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -10,12 +10,12 @@ use wattle_runtime::clock;
 use super::{
     apply, explain,
     mutation::mutate,
-    networks, nodes, operators, policies,
+    networks, nodes, operators, policies, replicas,
     session::Agents,
     status, tokens, wait,
     watch::{Responses, Watches},
 };
-use crate::{access::Principal, nodes::Nodes, replica::Replica, store::Store, stream::Sessions};
+use crate::{access::Principal, nodes::Nodes, replica::Replica, replicas::Replicas, store::Store};
 
 /// What operators may ask for. It trusts that `access` stands before it.
 pub struct Admin {
@@ -25,14 +25,10 @@ pub struct Admin {
 
 impl Admin {
     /// The service of one replica. Its streams end when `drain` is cancelled.
-    pub fn new(
-        replica: Arc<Replica>,
-        nodes: Nodes,
-        sessions: Sessions,
-        drain: CancellationToken,
-    ) -> Self {
+    pub fn new(replicas: Replicas, nodes: Nodes, drain: CancellationToken) -> Self {
+        let (replica, sessions) = (replicas.own().clone(), replicas.sessions().clone());
         let watches = Watches::new(replica.store.clone(), drain);
-        let agents = Agents { replica, nodes, sessions, applying: Default::default() };
+        let agents = Agents { replica, nodes, sessions, replicas, applying: Default::default() };
         Self { agents, watches }
     }
 
@@ -54,6 +50,13 @@ impl AdminService for Admin {
         _: Request<admin::GetStatusRequest>,
     ) -> Answer<admin::GetStatusResponse> {
         status::get(&self.agents).await.map(Response::new)
+    }
+
+    async fn list_replicas(
+        &self,
+        _: Request<admin::ListReplicasRequest>,
+    ) -> Answer<admin::ListReplicasResponse> {
+        Ok(Response::new(replicas::list(&self.agents)))
     }
 
     async fn create_network(

@@ -8,13 +8,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tonic::Status;
-use wattle_model::{NetworkName, NodeId, Revision};
+use wattle_model::{NetworkName, NodeId, ReplicaId, Revision};
 use wattle_proto::admin;
 
 use crate::{
     nodes::{Nodes, store_failed},
     replica::Replica,
-    stream::{DataPlane, SessionInfo, Sessions},
+    replicas::{AllKnown, Known, Replicas, Silent},
+    stream::{DataPlane, Progress, SessionInfo, Sessions, Standing},
 };
 
 /// Looks agents up. Each look at the index is short: the feed waits for its readers.
@@ -25,6 +26,7 @@ pub(super) struct Agents {
     pub(super) sessions: Sessions,
     /// Whose turn it is to apply.
     pub(super) applying: Arc<Mutex<()>>,
+    pub(super) replicas: Replicas,
 }
 
 /// How long the index may take to come to the store's head.
@@ -44,23 +46,58 @@ impl Agents {
         }
     }
 
-    /// A node's session; `None` where its agent was never connected to this replica.
+    /// A node's session, as it was found among those of all replicas; `None` where its agent was never
+    /// connected to any that runs.
     pub(super) fn session(
         &self,
         network: &NetworkName,
         node: NodeId,
+        all: &AllKnown,
     ) -> Option<admin::NodeSession> {
-        let info = self.sessions.info(node)?;
+        let Known { replica, info } = all.get(&node)?;
         let first_missed = self.first_missed(network, node, info.applied);
         let lag = first_missed.and_then(|revision| self.age(revision));
-        Some(message(info, first_missed.is_none(), lag))
+        Some(message(*replica, info.clone(), first_missed.is_none(), lag))
     }
 
-    /// Nothing after what the node's agent has applied concerns it.
-    pub(super) fn is_converged(&self, network: &NetworkName, node: NodeId) -> bool {
-        let Some(info) = self.sessions.info(node) else { return false };
+    /// It is connected, and nothing after what it has applied concerns it.
+    pub(super) fn is_converged(&self, network: &NetworkName, node: NodeId, all: &AllKnown) -> bool {
+        let Some(Known { info, .. }) = all.get(&node).filter(|known| known.info.online) else {
+            return false;
+        };
         let index = self.replica.live.read();
         !index.concerns(network, node, info.applied, index.head())
+    }
+
+    /// How far a revision has come, as far as agents have said: nobody is asked.
+    pub(super) fn progress(&self, revision: Revision, all: &AllKnown) -> Progress {
+        let mut progress = Progress { indexed: true, ..Progress::default() };
+        let concerned = self.replica.live.read().concerned(revision);
+        for (network, node) in concerned {
+            let info = all.get(&node).map(|known| &known.info);
+            let applied = info.map_or(Revision::ZERO, |info| info.applied);
+            let standing = match info {
+                None => Standing::Offline(Revision::ZERO),
+                Some(_)
+                    if applied < revision && !self.concerns(&network, node, applied, revision) =>
+                {
+                    Standing::Applied(None)
+                }
+                Some(info) => Standing::of_info(info, revision, || None),
+            };
+            progress.add(&network, node, &standing);
+        }
+        progress
+    }
+
+    fn concerns(
+        &self,
+        network: &NetworkName,
+        node: NodeId,
+        after: Revision,
+        upto: Revision,
+    ) -> bool {
+        self.replica.live.read().concerns(network, node, after, upto)
     }
 
     /// How old the first change is that concerns the node after what it has applied.
@@ -104,7 +141,22 @@ impl Agents {
     }
 }
 
-fn message(info: SessionInfo, converged: bool, lag: Option<Duration>) -> admin::NodeSession {
+/// Replicas that an answer goes without.
+pub(super) fn silent(replicas: Vec<Silent>) -> Vec<admin::SilentReplica> {
+    let message = |silent: Silent| admin::SilentReplica {
+        id: Bytes::copy_from_slice(silent.id.as_bytes()),
+        address: silent.address,
+        reason: silent.reason,
+    };
+    replicas.into_iter().map(message).collect()
+}
+
+fn message(
+    replica: ReplicaId,
+    info: SessionInfo,
+    converged: bool,
+    lag: Option<Duration>,
+) -> admin::NodeSession {
     let duration = |duration: Duration| prost_types::Duration::try_from(duration).ok();
     let data_plane = match info.data_plane {
         Some(DataPlane::Kernel) => "kernel",
@@ -131,5 +183,6 @@ fn message(info: SessionInfo, converged: bool, lag: Option<Duration>) -> admin::
         agent_version: info.agent_version,
         data_plane: data_plane.into(),
         displaced: info.displaced,
+        replica_id: Bytes::copy_from_slice(replica.as_bytes()),
     }
 }

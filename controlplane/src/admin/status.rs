@@ -5,8 +5,11 @@ use tonic::Status;
 use wattle_model::{NetworkName, NodeId};
 use wattle_proto::admin;
 
-use super::{session::Agents, wait};
-use crate::stream::Progress;
+use super::{
+    session::{self, Agents},
+    wait,
+};
+use crate::{replicas::AllKnown, stream::Progress};
 
 /// Agents named that are furthest behind.
 const SLOWEST: usize = 5;
@@ -14,7 +17,7 @@ const SLOWEST: usize = 5;
 /// Answers also while the store can't be seen: then with what the index has, and says so.
 pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Status> {
     let replica = &agents.replica;
-    let head = replica.store.head().await;
+    let (head, (known, silent)) = tokio::join!(replica.store.head(), agents.replicas.known(None));
     let (indexed, networks, nodes) = {
         let index = replica.live.read();
         let networks: Vec<NetworkName> = index.networks().map(|n| n.name.clone()).collect();
@@ -24,7 +27,8 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
         let nodes: Vec<_> = networks.iter().flat_map(of).collect();
         (index.head(), networks.len(), nodes)
     };
-    let converged = nodes.iter().filter(|(network, node)| agents.is_converged(network, *node));
+    let online = |id: &NodeId| known.get(id).is_some_and(|known| known.info.online);
+    let converged = |(network, id): &(_, _)| agents.is_converged(network, *id, &known);
     let full_sets = agents.sessions.full_sets().into_iter();
     Ok(admin::GetStatusResponse {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -34,22 +38,23 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
         revision: head.as_ref().map_or(indexed, |head| *head).0,
         indexed_revision: indexed.0,
         networks: count(networks),
-        nodes_converged: count(converged.count()),
+        nodes_converged: count(nodes.iter().filter(|node| converged(node)).count()),
         nodes: count(nodes.len()),
-        nodes_online: count(agents.sessions.online()),
+        nodes_online: count(nodes.iter().filter(|(_, id)| online(id)).count()),
         full_sets: full_sets.map(|(reason, sent)| (reason.to_owned(), sent)).collect(),
-        advertised: replica.advertised.clone(),
+        advertised: replica.roster.addresses().to_vec(),
         started_at: Some(replica.started.into()),
         stale: replica.live.is_stale() || head.is_err(),
-        last_change: Some(last_change(agents)),
+        last_change: Some(last_change(agents, &known)),
+        replicas: count(replica.roster.others().len() + 1),
+        silent_replicas: session::silent(silent),
     })
 }
 
 /// How far the last change has come that concerns anybody.
-fn last_change(agents: &Agents) -> admin::ChangeProgress {
+fn last_change(agents: &Agents, known: &AllKnown) -> admin::ChangeProgress {
     let revision = agents.replica.live.read().last_change();
-    let Progress { applied, mut pending, rejected, offline, .. } =
-        agents.sessions.progress(revision);
+    let Progress { applied, mut pending, rejected, offline, .. } = agents.progress(revision, known);
     pending.sort_unstable_by_key(|node| node.applied);
     let concerned = applied.len() + pending.len() + rejected.len() + offline.len();
     admin::ChangeProgress {

@@ -52,7 +52,7 @@ pub(super) async fn plan_create(
     };
     let id = TokenId::new(rand::random());
     let token =
-        JoinToken { id, secret, pin: replica.ca.pin(), addresses: replica.advertised.clone() };
+        JoinToken { id, secret, pin: replica.ca.pin(), addresses: replica.token_addresses() };
     let answer = admin::CreateJoinTokenResponse {
         join_token: Some(convert::join_token(id, &record)),
         token: token.expose(),

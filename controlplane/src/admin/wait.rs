@@ -7,7 +7,11 @@ use tonic::Status;
 use wattle_model::{NetworkName, NodeId, Revision};
 use wattle_proto::{admin, entry};
 
-use super::{convert, error::invalid, session::Agents};
+use super::{
+    convert,
+    error::invalid,
+    session::{self, Agents},
+};
 use crate::{
     nodes::store_failed,
     stream::{Lagging, Progress},
@@ -31,7 +35,7 @@ pub(super) async fn wait_applied(
             format!("the store is at {head}: wait for one from 1 to {head}"),
         ));
     }
-    let progress = agents.sessions.wait_applied(revision, timeout).await;
+    let (progress, silent) = agents.replicas.wait_applied(revision, timeout).await;
     if !progress.indexed {
         let indexed = agents.replica.live.read().head();
         return Err(Status::unavailable(format!(
@@ -39,7 +43,10 @@ pub(super) async fn wait_applied(
              try again"
         )));
     }
-    Ok(message(agents, revision, progress))
+    Ok(admin::WaitAppliedResponse {
+        silent_replicas: session::silent(silent),
+        ..message(agents, revision, progress)
+    })
 }
 
 fn message(agents: &Agents, revision: Revision, progress: Progress) -> admin::WaitAppliedResponse {
@@ -69,6 +76,7 @@ fn message(agents: &Agents, revision: Revision, progress: Progress) -> admin::Wa
         offline_count: count(offline.len()),
         committed_at: passage.and_then(|p| p.committed).map(|moment| moment.date.into()),
         handed_after: passage.and_then(|p| p.handed_after()?.try_into().ok()),
+        silent_replicas: Vec::new(),
     }
 }
 

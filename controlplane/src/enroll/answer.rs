@@ -38,7 +38,7 @@ fn shared(replica: &Replica, ranges: &Ranges) -> Config {
     Config {
         ipv4_range: ranges.ipv4.map(|range| prefix(range.into())),
         ipv6_range: ranges.ipv6.map(|range| prefix(range.into())),
-        control_planes: replica.advertised.clone(),
+        control_planes: replica.roster.addresses().to_vec(),
         ca_certificates: replica.roots.iter().map(|root| root.to_vec().into()).collect(),
         ..Config::default()
     }

@@ -58,6 +58,9 @@ where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let address = peer.address;
+    // Whoever comes while the replica stops is heard until nobody is accepted any more.
+    let newcomer = connections.draining.is_cancelled();
+    let draining = if newcomer { connections.closed.clone() } else { connections.draining.clone() };
     let cut = Cut::default();
     let mark = cut.clone();
     let stranger = !peer.local && peer.certificate.is_none();
@@ -89,7 +92,7 @@ where
         // A stream has one request: what its headers were is of no use to the next.
         .header_table_size(0)
         .serve_connection(TokioIo::new(io), service);
-    let end = end(&connections, &cut, calls.as_ref());
+    let end = end(&connections, &draining, &cut, calls.as_ref());
     let mut together = Together::new(connection, begun, end);
     let over = match together.first().await {
         First::Over(over) => over,
@@ -115,11 +118,16 @@ enum End {
     Leave(Option<Duration>),
 }
 
-async fn end(connections: &Connections, cut: &Cut, calls: Option<&Calls>) -> End {
+async fn end(
+    connections: &Connections,
+    draining: &CancellationToken,
+    cut: &Cut,
+    calls: Option<&Calls>,
+) -> End {
     select! {
         () = cut.0.cancelled() => End::Cut,
         () = connections.cut.cancelled() => End::Cut,
-        () = connections.draining.cancelled() => End::Leave(None),
+        () = draining.cancelled() => End::Leave(None),
         () = idle(calls) => {
             tracing::debug!("nothing was asked for");
             End::Leave(Some(GOODBYE))

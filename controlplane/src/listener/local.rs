@@ -42,12 +42,12 @@ impl LocalListener {
         Ok(Self { unix, path: path.to_owned() })
     }
 
-    /// Accepts and serves connections until draining begins.
+    /// Accepts and serves connections until nobody is accepted any more.
     pub fn serve(self, connections: &Connections, handler: Handler) {
-        let draining = connections.draining.clone();
+        let closed = connections.closed.clone();
         let accepted = connections.clone();
         connections.spawn(async move {
-            draining.run_until_cancelled(self.accept_all(accepted, handler)).await;
+            closed.run_until_cancelled(self.accept_all(accepted, handler)).await;
         });
     }
 

@@ -15,7 +15,7 @@ mod together;
 
 use std::{convert::Infallible, time::Duration};
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::body::Body;
 use tower::util::BoxCloneSyncService;
@@ -34,21 +34,29 @@ const CUT: Duration = Duration::from_secs(1);
 pub struct Connections {
     tasks: TaskTracker,
     draining: CancellationToken,
+    /// Nobody new is accepted.
+    closed: CancellationToken,
     cut: CancellationToken,
 }
 
 impl Connections {
     /// None yet. `draining` is the first beat: whoever holds a stream then tells its agent to move.
     pub fn new(draining: CancellationToken) -> Self {
-        Self { tasks: TaskTracker::new(), draining, cut: CancellationToken::new() }
+        let (closed, cut) = (CancellationToken::new(), CancellationToken::new());
+        Self { tasks: TaskTracker::new(), draining, closed, cut }
     }
 
-    /// Ends in three beats: accepts nobody any more and lets streams know, waits for them to end,
+    /// Ends in three beats: lets streams know and accepts nobody any more, waits for them to end,
     /// cuts what is left. Says how many tasks were cut.
-    pub async fn drain(&self, grace: Duration) -> usize {
+    ///
+    /// For `notice`, a part of `grace`, newcomers are still let in: a load balancer that asks then is
+    /// told that this replica isn't ready, and a refused connection would tell it less.
+    pub async fn drain(&self, notice: Duration, grace: Duration) -> usize {
         self.draining.cancel();
+        sleep(notice).await;
+        self.closed.cancel();
         self.tasks.close();
-        if timeout(grace, self.tasks.wait()).await.is_ok() {
+        if timeout(grace.saturating_sub(notice), self.tasks.wait()).await.is_ok() {
             return 0;
         }
         let left = self.tasks.len();

@@ -44,12 +44,12 @@ impl TlsListener {
         self.tcp.local_addr()
     }
 
-    /// Accepts and serves connections until draining begins.
+    /// Accepts and serves connections until nobody is accepted any more.
     pub fn serve(self, connections: &Connections, handler: Handler) {
-        let draining = connections.draining.clone();
+        let closed = connections.closed.clone();
         let accepted = connections.clone();
         connections.spawn(async move {
-            draining.run_until_cancelled(self.accept_all(accepted, handler)).await;
+            closed.run_until_cancelled(self.accept_all(accepted, handler)).await;
         });
     }
 
@@ -93,10 +93,10 @@ async fn serve(
     connections: Connections,
     handler: Handler,
 ) {
-    let (address, draining) = (newcomer.address, connections.draining.clone());
+    let (address, closed) = (newcomer.address, connections.closed.clone());
     // On the heap, and gone with the handshake: the task lives as long as the connection.
     let handshake = Box::pin(shake(newcomer, &limits, tls));
-    let shaken = draining.run_until_cancelled(handshake).await;
+    let shaken = closed.run_until_cancelled(handshake).await;
     let Some(Some((stream, certificate))) = shaken else { return };
     let Some(_hold) = limits.admit(address.ip(), certificate.as_deref()) else {
         let who = certificate.map(|certificate| certificate.id.to_string());

@@ -14,19 +14,22 @@ use prometheus_client::{
 pub use self::endpoint::Endpoint;
 use crate::{
     replica::Replica,
+    replicas::Replicas,
     stream::{Sessions, SyncService},
 };
 
 /// All figures of one replica, under names that begin with `wattle_`.
-pub fn registry(replica: Arc<Replica>, sessions: Sessions, streams: SyncService) -> Registry {
+pub fn registry(replicas: Replicas, streams: SyncService) -> Registry {
     let mut registry = Registry::with_prefix("wattle");
-    registry.register_collector(Box::new(Figures { replica, sessions, streams }));
+    let (replica, sessions) = (replicas.own().clone(), replicas.sessions().clone());
+    registry.register_collector(Box::new(Figures { replica, replicas, sessions, streams }));
     registry
 }
 
 /// Where the figures come from.
 struct Figures {
     replica: Arc<Replica>,
+    replicas: Replicas,
     sessions: Sessions,
     streams: SyncService,
 }
@@ -57,6 +60,8 @@ impl Figures {
         let stale = u64::from(self.replica.live.is_stale());
         page.gauge("revision", "Revision that this replica has read the store up to", head.0)?;
         page.gauge("stale", "1 while the store can't be seen", stale)?;
+        let replicas = self.replicas.roster().others().len() + 1;
+        page.gauge("replicas", "Replicas that run, this one included", replicas as u64)?;
         page.gauge("networks", "Networks", networks as u64)?;
         page.gauge("nodes", "Nodes in all networks", nodes as u64)?;
         page.put(
@@ -68,23 +73,25 @@ impl Figures {
 
     fn last_change(&self, page: &mut Page<'_>) -> fmt::Result {
         let revision = self.replica.live.read().last_change();
-        let progress = self.sessions.progress(revision);
+        let here = self.replicas.presence().last_change;
+        let offline = self.replicas.offline(&here);
         page.gauge(
             "last_change_revision",
             "The last revision that changed what agents may see",
             revision.0,
         )?;
         let standings = [
-            ("applied", progress.applied.len()),
-            ("pending", progress.pending.len()),
-            ("rejected", progress.rejected.len()),
-            ("offline", progress.offline.len()),
+            ("applied", here.applied),
+            ("pending", here.pending),
+            ("rejected", here.rejected),
+            ("offline", offline),
         ];
         page.family(
             "last_change_nodes",
-            "Nodes that the last change concerns, by how far it has come",
+            "Nodes that the last change concerns: of those connected here how far it has come, and \
+             how many are connected nowhere",
             "state",
-            standings.map(|(state, nodes)| (state, gauge(nodes as u64))),
+            standings.map(|(state, nodes)| (state, gauge(nodes.into()))),
         )
     }
 
@@ -117,6 +124,12 @@ impl Figures {
             ("streams_stalled", "Streams cut because nothing could be written", counts.stalled()),
             ("digest_mismatches", "Acks with another digest", counts.digest_mismatches()),
             ("displaced", "Streams displaced by another machine", counts.displaced()),
+            ("shed", "Agents told to go to a replica that has fewer", counts.shed()),
+            (
+                "arrivals_untold",
+                "Agents of whose streams another replica wasn't told",
+                self.sessions.arrivals().dropped(),
+            ),
             (
                 "protocol_errors",
                 "Streams of agents that broke the protocol",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use wattle_model::{
     Fingerprint, NetworkName, NodeId, NodeName, OperatorId, OperatorName, PolicyName, PublicKey,
-    TokenId, address_to_bytes,
+    ReplicaId, TokenId, address_to_bytes,
 };
 
 use super::Key;
@@ -39,6 +39,21 @@ pub fn cluster() -> Key {
 /// `store.Horizon`.
 pub fn horizon() -> Key {
     Key::new("v1/meta/horizon")
+}
+
+/// `store.Addresses`: where agents reach any replica.
+pub fn addresses_of_replicas() -> Key {
+    Key::new("v1/meta/addresses")
+}
+
+/// All replicas that run.
+pub fn replicas() -> Key {
+    Key::new("v1/live/replica/")
+}
+
+/// `store.Replica`; it goes with the replica's lease.
+pub fn replica(replica: ReplicaId) -> Key {
+    Key::new(format!("v1/live/replica/{replica}"))
 }
 
 /// Put by every transaction that gives a network its ranges, so that two of them conflict: ranges

@@ -40,6 +40,7 @@ pub(super) struct Hello {
     pub(super) config_hash: Option<[u8; 32]>,
     pub(super) accept_stale: bool,
     pub(super) agent_version: String,
+    pub(super) stream: u64,
 }
 
 /// The set that the agent holds.
@@ -112,6 +113,7 @@ impl TryFrom<sync::Hello> for Hello {
             config_hash: config_hash(&hello.config_hash)?,
             accept_stale: hello.accept_stale,
             agent_version: text(&hello.agent_version),
+            stream: hello.stream,
         })
     }
 }

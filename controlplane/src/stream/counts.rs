@@ -32,6 +32,8 @@ counts! {
     digest_mismatches, count_digest_mismatch;
     /// Streams closed because nothing could be written to them.
     stalled, count_stalled;
+    /// Agents told to go to another replica because this one had too many.
+    shed, count_shed;
     /// Streams closed because another machine came with the same identity.
     displaced, count_displaced;
     /// Full sets refused because the agent had just asked for one.

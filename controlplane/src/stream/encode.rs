@@ -68,9 +68,9 @@ pub(super) fn retry(reason: Reason, after: Duration) -> Bytes {
     message(Message::Retry(sync::Retry { reason: reason.into(), after_millis: millis(after) }))
 }
 
-/// The replica wants to stop.
-pub(super) fn drain(deadline: Duration) -> Bytes {
-    message(Message::Drain(sync::Drain { deadline_millis: millis(deadline) }))
+/// The replica wants to stop, or to have fewer agents. `prefer` are addresses to go to first.
+pub(super) fn drain(deadline: Duration, prefer: Vec<String>) -> Bytes {
+    message(Message::Drain(sync::Drain { deadline_millis: millis(deadline), prefer }))
 }
 
 /// An operator asks about the tunnel to a peer.

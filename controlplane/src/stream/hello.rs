@@ -129,6 +129,7 @@ mod tests {
             config_hash: None,
             accept_stale: false,
             agent_version: String::new(),
+            stream: 0,
         }
     }
 

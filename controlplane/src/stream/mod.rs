@@ -9,8 +9,10 @@
 
 mod admission;
 mod agent_loop;
+mod arrivals;
 mod body;
 mod budget;
+mod claim;
 mod convert;
 mod counts;
 mod cursor;
@@ -29,6 +31,7 @@ mod requests;
 mod service;
 mod sessions;
 mod stalls;
+mod survey;
 mod wait;
 
 #[cfg(test)]
@@ -42,13 +45,15 @@ use wattle_runtime::shutdown::Shutdown;
 
 use self::{admission::Admission, frames::Frames, own_config::Configs, stalls::Stalls};
 pub use self::{
+    arrivals::{Arrivals, MAX_ARRIVALS},
+    claim::Claim,
     convert::DataPlane,
     counts::Counts,
     inspections::Tunnel,
     record::{Rejected, SessionInfo},
     service::SyncService,
     sessions::Sessions,
-    wait::{AppliedAfter, Lagging, Progress},
+    wait::{AppliedAfter, Following, Lagging, Progress, Report, Standing, Summary},
 };
 use crate::{listener::Cut, nodes::Nodes, replica::Replica};
 

@@ -35,6 +35,8 @@ struct Given {
     end: Option<End>,
     ack_wanted: Revision,
     drain_until: Option<Instant>,
+    shed_to: Option<Vec<String>>,
+    reconfigured: bool,
     inspections: VecDeque<Inspection>,
     /// Since the stream looked last.
     changed: bool,
@@ -60,6 +62,21 @@ impl Orders {
         });
     }
 
+    /// The replica has too many agents: this one may go, best to one of these addresses.
+    pub(super) fn shed(&self, prefer: Vec<String>) {
+        self.give(|given| given.shed_to = Some(prefer));
+    }
+
+    /// Where the agent may go, if so; told once.
+    pub(super) fn take_shed(&self) -> Option<Vec<String>> {
+        self.given.lock().shed_to.take()
+    }
+
+    /// What every config says may have changed.
+    pub(super) fn reconfigure(&self) {
+        self.give(|given| given.reconfigured = true);
+    }
+
     /// Somebody wants to know of a tunnel; where too many do, the question is dropped, and with it
     /// the hope for an answer.
     pub(super) fn inspect(&self, inspection: Inspection) {
@@ -73,6 +90,11 @@ impl Orders {
     /// The next question about a tunnel.
     pub(super) fn next_inspection(&self) -> Option<Inspection> {
         self.given.lock().inspections.pop_front()
+    }
+
+    /// Whether the config is to be looked at again; told once.
+    pub(super) fn take_reconfigured(&self) -> bool {
+        std::mem::take(&mut self.given.lock().reconfigured)
     }
 
     /// When the stream is cut, if so.

@@ -110,7 +110,7 @@ impl Configs {
             ipv6: own.ipv6.map_or_else(Bytes::new, |ip| address_to_bytes(ip.into()).into()),
             ipv4_range: config.ranges.ipv4.map(prefix),
             ipv6_range: config.ranges.ipv6.map(prefix),
-            control_planes: self.replica.advertised.clone(),
+            control_planes: self.replica.roster.addresses().to_vec(),
             ca_certificates: self.replica.roots.iter().map(|root| root.to_vec().into()).collect(),
             observed_endpoint: config
                 .observed
@@ -159,6 +159,11 @@ impl OwnConfig {
     pub(super) fn range(&mut self, ranges: Ranges) {
         self.changed |= self.ranges != ranges;
         self.ranges = ranges;
+    }
+
+    /// What every config says may have changed.
+    pub(super) const fn look_again(&mut self) {
+        self.changed = true;
     }
 
     /// The config to send, if the agent has another one.

@@ -11,13 +11,17 @@ use tokio::time::Instant;
 use wattle_model::{InstanceId, NetworkName, NodeId, Revision};
 use wattle_runtime::clock;
 
-use super::{convert::DataPlane, orders::Orders};
+use super::{claim::Claim, convert::DataPlane, orders::Orders};
 
 /// Acks whose time is remembered, for waits that begin after the ack.
 const MAX_ACKS: usize = 16;
 /// How long a node is shown as displaced. The loser comes back after a minute or so, and then it
 /// displaces in its turn: for as long as both machines run, the node stays displaced.
 const DISPLACED_SHOWN: Duration = Duration::from_secs(300);
+/// How long an agent that was told to go elsewhere is counted as gone.
+const LEAVES_WITHIN: Duration = Duration::from_secs(15);
+/// An agent isn't told again before this.
+const SHED_EVERY: Duration = Duration::from_secs(600);
 /// One full set on request in this time.
 const RESYNC_EVERY: Duration = Duration::from_secs(60);
 
@@ -42,10 +46,21 @@ pub struct SessionInfo {
     pub agent_version: String,
     /// As the agent says.
     pub data_plane: Option<DataPlane>,
-    /// Two machines use this node's identity.
+    /// Two machines use this node's identity, and one of them is connected.
     pub displaced: bool,
     /// Tells one machine from its clone.
     pub instance: InstanceId,
+    /// Which of the instance's streams it is, or was; 0 where the agent doesn't count them.
+    pub stream: u64,
+    /// The moment of `since`.
+    pub moved: Instant,
+}
+
+impl SessionInfo {
+    /// This replica's hold on the node's identity.
+    pub const fn claim(&self) -> Claim {
+        Claim { online: self.online, instance: self.instance, stream: self.stream, at: self.moved }
+    }
 }
 
 /// An entry that the agent couldn't apply.
@@ -74,6 +89,8 @@ pub(super) struct State {
     acks: VecDeque<AckAt>,
     displaced_at: Option<Instant>,
     resynced_at: Option<Instant>,
+    /// When it was last told to go to another replica.
+    shed_at: Option<Instant>,
     /// When endpoints may be written for the node: its streams share this.
     pub(super) write_at: Instant,
 }
@@ -105,6 +122,8 @@ impl Record {
             data_plane: None,
             displaced: false,
             instance: InstanceId::default(),
+            stream: 0,
+            moved: Instant::now(),
         };
         let state = State {
             info,
@@ -112,6 +131,7 @@ impl Record {
             acks: VecDeque::new(),
             displaced_at: None,
             resynced_at: None,
+            shed_at: None,
             write_at: Instant::now(),
         };
         Self { network, node, state: Mutex::new(state) }
@@ -124,7 +144,9 @@ impl Record {
 
     pub(super) fn info(&self) -> SessionInfo {
         let state = self.lock();
-        let displaced = state.displaced_at.is_some_and(|at| at.elapsed() < DISPLACED_SHOWN);
+        // Of two machines that are both away neither pushes the other out.
+        let displaced = state.stream.is_some()
+            && state.displaced_at.is_some_and(|at| at.elapsed() < DISPLACED_SHOWN);
         SessionInfo { displaced, ..state.info.clone() }
     }
 }
@@ -138,7 +160,8 @@ impl State {
         info.applied = hello.applied;
         info.verified = info.verified.min(hello.applied);
         info.agent_version = hello.agent_version;
-        info.instance = hello.instance;
+        (info.instance, info.stream) = (hello.instance, hello.stream);
+        info.moved = Instant::now();
         self.acks.clear();
         self.stream.replace(stream)
     }
@@ -151,7 +174,7 @@ impl State {
         }
         self.stream = None;
         self.info.online = false;
-        self.info.since = clock::now();
+        (self.info.since, self.info.moved) = (clock::now(), Instant::now());
         true
     }
 
@@ -186,6 +209,20 @@ impl State {
         self.acks.get(first).map(|ack| ack.at)
     }
 
+    /// It was told to go elsewhere, and may still do so.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.stream.is_some() && self.shed_at.is_some_and(|at| at.elapsed() < LEAVES_WITHIN)
+    }
+
+    /// Tells it to go elsewhere, unless it was told and couldn't, or came back.
+    pub(super) fn shed(&mut self, prefer: impl FnOnce() -> Vec<String>) -> bool {
+        let spared = self.shed_at.is_some_and(|at| at.elapsed() < SHED_EVERY);
+        let Some(stream) = self.stream.as_ref().filter(|_| !spared) else { return false };
+        stream.orders.shed(prefer());
+        self.shed_at = Some(Instant::now());
+        true
+    }
+
     /// Notes a full set on request, or says how long the agent has to wait for one.
     pub(super) fn resync(&mut self) -> Result<(), Duration> {
         let wait = self.resynced_at.map(|at| RESYNC_EVERY.saturating_sub(at.elapsed()));
@@ -202,6 +239,7 @@ impl State {
 /// How a stream begins.
 pub(super) struct Entering {
     pub(super) instance: InstanceId,
+    pub(super) stream: u64,
     pub(super) applied: Revision,
     pub(super) agent_version: String,
 }
@@ -226,6 +264,7 @@ mod tests {
     fn hello(applied: u64) -> Entering {
         Entering {
             instance: InstanceId::new([1; 16]),
+            stream: 0,
             applied: Revision(applied),
             agent_version: "1".into(),
         }

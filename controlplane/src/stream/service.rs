@@ -52,6 +52,10 @@ impl SyncService {
             return Err(Status::unimplemented("the sync service has the one method Sync"));
         }
         let call = caller(&request)?;
+        if self.shared.shutdown.token().is_cancelled() {
+            // Whoever comes through a name that leads here still may find another one behind it.
+            return Err(Status::unavailable("this replica is stopping"));
+        }
         let requests = Box::new(Requests::new(request.into_body()));
         let (shared, gate) = (Arc::clone(&self.shared), Arc::new(Gate::default()));
         let watched = shared.stalls.watch(Arc::clone(&gate), call.connection.clone());

@@ -14,35 +14,35 @@ use std::{
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use rand::RngExt as _;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
-use wattle_model::{NetworkName, NodeId, Revision};
+use rand::{RngExt as _, seq::SliceRandom as _};
+use tokio::{sync::oneshot, time::Instant};
+use wattle_model::{NetworkName, NodeId};
 use wattle_view::Life;
 
 use super::{
     Call,
+    arrivals::Arrivals,
+    claim::Claim,
     counts::Counts,
     hello::FullSet,
     inspections::{Inspection, Tunnel},
     orders::{End, Orders},
     record::{Applied, Entering, Record, Rejected, SessionInfo, State, Stream},
-    wait::{Progress, Standing, Wait, Waits},
+    wait::Waits,
 };
 use crate::store::feed::Live;
 
 /// All sessions of this replica. Cheap to clone; all clones are one.
 #[derive(Clone)]
-pub struct Sessions(Arc<Registry>);
+pub struct Sessions(pub(super) Arc<Registry>);
 
-struct Registry {
-    live: Live,
+pub(super) struct Registry {
+    pub(super) live: Live,
     records: Mutex<HashMap<NodeId, Arc<Record>>>,
     online: AtomicUsize,
     next_number: AtomicU64,
-    waits: Waits,
+    pub(super) waits: Waits,
+    arrivals: Arrivals,
     full_sets: Mutex<BTreeMap<FullSet, u64>>,
     counts: Counts,
     apply_times: Histogram,
@@ -59,6 +59,7 @@ impl Sessions {
             online: AtomicUsize::new(0),
             next_number: AtomicU64::new(0),
             waits: Waits::default(),
+            arrivals: Arrivals::default(),
             full_sets: Mutex::default(),
             counts: Counts::default(),
             // 100 µs to 6.5 s.
@@ -70,6 +71,69 @@ impl Sessions {
     /// What is known of a node's agent; `None` where it was never connected to this replica.
     pub fn info(&self, node: NodeId) -> Option<SessionInfo> {
         self.record(node).map(|record| record.info())
+    }
+
+    /// What is known of every node's agent that was ever connected to this replica, or of those of
+    /// these nodes.
+    pub fn list(&self, nodes: Option<&[NodeId]>) -> Vec<(NodeId, SessionInfo)> {
+        let records: Vec<_> = {
+            let records = self.0.records.lock();
+            match nodes {
+                Some(nodes) => nodes.iter().filter_map(|id| records.get(id)).cloned().collect(),
+                None => records.values().cloned().collect(),
+            }
+        };
+        records.iter().map(|record| (record.node, record.info())).collect()
+    }
+
+    /// Agents that came here, for whoever tells others of them.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.0.arrivals
+    }
+
+    /// A node's agent has a stream at another replica: an older one here ends. The same agent's does
+    /// so silently; another machine's is displaced.
+    pub fn elsewhere(&self, node: NodeId, there: &Claim) {
+        let Some(record) = self.record(node) else { return };
+        let mut state = record.lock();
+        let here = state.info.claim();
+        let Some(stream) = &state.stream else { return };
+        if !there.beats(&here) {
+            return;
+        }
+        if there.instance == here.instance {
+            stream.orders.end(End::Replaced);
+            return;
+        }
+        stream.orders.end(End::Displaced);
+        state.displaced();
+        self.0.counts.count_displaced(1);
+        tracing::warn!(network = %record.network, %node, "two machines use this node's identity");
+    }
+
+    /// Agents that were told to go to another replica, and are still here.
+    pub fn leaving(&self) -> usize {
+        self.records().iter().filter(|record| record.lock().is_leaving()).count()
+    }
+
+    /// Tells so many agents, or as many as may be told, to go to another replica; `prefer` says of each
+    /// where to. Says how many were told.
+    pub fn shed(&self, count: usize, mut prefer: impl FnMut() -> Vec<String>) -> usize {
+        let mut records = self.records();
+        records.shuffle(&mut rand::rng());
+        let told = records.iter().filter(|record| record.lock().shed(&mut prefer)).take(count);
+        let told = told.count();
+        self.0.counts.count_shed(told as u64);
+        told
+    }
+
+    /// What every agent's config says has changed: streams look whether theirs differs.
+    pub fn reconfigure(&self) {
+        for record in self.records() {
+            if let Some(stream) = &record.lock().stream {
+                stream.orders.reconfigure();
+            }
+        }
     }
 
     /// How many agents are connected.
@@ -93,38 +157,6 @@ impl Sessions {
         &self.0.apply_times
     }
 
-    /// Waits until every agent that `revision` concerns has applied it, or can't. The set is fixed
-    /// once this replica has read the revision; where too many waits go on, or time is up, the
-    /// answer is what there is.
-    pub async fn wait_applied(&self, revision: Revision, timeout: Duration) -> Progress {
-        let deadline = Instant::now() + timeout;
-        let mut head = self.0.live.head();
-        let indexed = timeout_at(deadline, head.wait_for(|head| *head >= revision)).await;
-        let indexed = indexed.is_ok_and(|reached| reached.is_ok());
-        if !indexed {
-            return Progress::default();
-        }
-        let since = self.0.live.passage(revision).map(|passage| passage.since());
-        let wait = Arc::new(Wait::new(revision, since));
-        // Before the survey: an ack that comes between the two is seen by either.
-        let waiting = self.0.waits.begin(Arc::clone(&wait));
-        self.survey(&wait, true);
-        if waiting.is_some() {
-            // Time that is up is no error: what there is then is the answer.
-            let _ = timeout_at(deadline, wait.settled()).await;
-        }
-        wait.progress()
-    }
-
-    /// How far a revision that this replica has read has come, as far as agents have said: nobody
-    /// is asked.
-    pub fn progress(&self, revision: Revision) -> Progress {
-        let since = self.0.live.passage(revision).map(|passage| passage.since());
-        let wait = Wait::new(revision, since);
-        self.survey(&wait, false);
-        wait.progress()
-    }
-
     /// Asks a node's agent about its tunnel to a peer; `None` where it isn't connected, doesn't see
     /// the peer, or doesn't answer within `timeout`.
     pub async fn inspect(&self, node: NodeId, peer: NodeId, timeout: Duration) -> Option<Tunnel> {
@@ -135,32 +167,6 @@ impl Sessions {
             state.stream.as_ref()?.orders.inspect(Inspection { peer, answer });
         }
         tokio::time::timeout(timeout, answered).await.ok()?.ok()
-    }
-
-    /// Finds whom a revision concerns and asks those for an ack, if so, who haven't given it.
-    fn survey(&self, wait: &Wait, ask: bool) {
-        let concerned = self.0.live.read().concerned(wait.revision);
-        for (network, node) in concerned {
-            let record = self.record(node);
-            let applied = record.as_ref().map_or(Revision::ZERO, |r| r.lock().info.applied);
-            // Not in one go with the lock below: see `Record::lock`.
-            let concerns = applied < wait.revision
-                && self.0.live.read().concerns(&network, node, applied, wait.revision);
-            let Some(record) = record else {
-                let offline = Standing::Offline(Revision::ZERO);
-                wait.add(network, node, offline);
-                continue;
-            };
-            let state = record.lock();
-            let standing = match Standing::of(&state, wait.revision, wait.since) {
-                Standing::Pending(_) | Standing::Offline(_) if !concerns => Standing::Applied(None),
-                standing => standing,
-            };
-            if ask && let (Standing::Pending(_), Some(stream)) = (&standing, &state.stream) {
-                stream.orders.want_ack(wait.revision);
-            }
-            wait.add(network, node, standing);
-        }
     }
 
     /// Whether commits should ask for an ack: somebody waits.
@@ -195,6 +201,7 @@ impl Sessions {
             }
         }
         self.0.waits.moved(*node, &state);
+        self.0.arrivals.add(*node, state.info.claim());
         drop(state);
         // After the stream is in the registry: a drain that begins now finds it by one or the other.
         if let Some((since, grace)) = *self.0.drain.lock() {
@@ -216,8 +223,7 @@ impl Sessions {
     pub(super) fn drain(&self, grace: Duration) {
         let now = Instant::now();
         *self.0.drain.lock() = Some((now, grace));
-        let records: Vec<_> = self.0.records.lock().values().cloned().collect();
-        for record in records {
+        for record in self.records() {
             if let Some(stream) = &record.lock().stream {
                 stream.orders.drain(spread(now, grace));
             }
@@ -231,7 +237,11 @@ impl Sessions {
         }
     }
 
-    fn record(&self, node: NodeId) -> Option<Arc<Record>> {
+    fn records(&self) -> Vec<Arc<Record>> {
+        self.0.records.lock().values().cloned().collect()
+    }
+
+    pub(super) fn record(&self, node: NodeId) -> Option<Arc<Record>> {
         self.0.records.lock().get(&node).cloned()
     }
 

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use tokio::{net::TcpStream, time::Instant};
-use tonic::{Streaming, transport::Channel};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
+use tonic::{Code, Streaming, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_client::HealthClient};
 
-use crate::{Running, folder, start};
+use crate::{
+    Running, folder,
+    replicas::{Three, light::Light},
+    start,
+};
 
 const SERVING: i32 = 1;
 const NOT_SERVING: i32 = 2;
@@ -41,6 +48,29 @@ async fn newcomers_are_refused_while_streams_go_on_and_then_are_cut() {
     assert!(after > Duration::from_millis(1900), "it had its grace: {after:?}");
     running.task.await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(4));
+}
+
+/// A load balancer that asks while a replica stops hears that it isn't ready, and an agent that comes
+/// through it is told to look elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_stops_says_so_to_newcomers_where_there_is_another_one() {
+    let three = Three::start().await;
+    let mut agent = Light::join(&three.token, "one", &three.replicas[0]).await;
+    agent.reach(agent.made.revision).await;
+    let leaving = &three.replicas[0];
+    leaving.shutdown.begin();
+    sleep(Duration::from_millis(300)).await;
+    let mut health = HealthClient::new(leaving.anonymous().await);
+    let answer = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.status, NOT_SERVING);
+    let refused = agent.try_reconnect(leaving).await.err().expect("it takes nobody");
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    assert!(agent.drained().await.deadline_millis <= 2000);
+    drop(agent.reconnect(&three.replicas[1]).await);
+    sleep(Duration::from_millis(1200)).await;
+    assert!(TcpStream::connect(&leaving.address).await.is_err(), "the notice is over");
+    assert_eq!(agent.full_sets, 1);
+    three.stop().await;
 }
 
 #[tokio::test]

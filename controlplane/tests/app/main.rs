@@ -6,6 +6,7 @@ mod drain;
 mod methods;
 mod metrics;
 mod process;
+mod replicas;
 mod serve;
 mod whole;
 
@@ -15,15 +16,17 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use wattle_controlplane::{
-    app,
+    app::{self, Bound},
     config::{Config, Settings},
     replica::Replica,
+    replicas::Replicas,
 };
 use wattle_runtime::{dial, shutdown::Shutdown};
 
 /// A replica that runs inside the test.
 pub(crate) struct Running {
     pub(crate) replica: Arc<Replica>,
+    pub(crate) replicas: Replicas,
     pub(crate) address: String,
     pub(crate) shutdown: Shutdown,
     pub(crate) task: JoinHandle<()>,
@@ -40,15 +43,18 @@ pub(crate) fn config(data_dir: &Path) -> Config {
 }
 
 pub(crate) async fn start(data_dir: &Path) -> Running {
-    let bound = app::build(config(data_dir)).await.unwrap();
-    let (replica, address) = (bound.replica().clone(), bound.address().to_string());
-    let shutdown = Shutdown::new();
-    let stop = shutdown.clone();
-    let task = tokio::spawn(async move { bound.run(&stop).await });
-    Running { replica, address, shutdown, task }
+    Running::run(app::build(config(data_dir)).await.unwrap())
 }
 
 impl Running {
+    pub(crate) fn run(bound: Bound) -> Self {
+        let (replicas, address) = (bound.replicas().clone(), bound.address().to_string());
+        let shutdown = Shutdown::new();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move { bound.run(&stop).await });
+        Self { replica: replicas.own().clone(), replicas, address, shutdown, task }
+    }
+
     /// A connection of somebody who knows the roots and has no certificate.
     pub(crate) async fn anonymous(&self) -> Channel {
         let replica = &self.replica;

@@ -168,7 +168,7 @@ async fn the_own_certificate_is_renewed_under_way() {
     assert_eq!(presented().await, first);
     sleep(lifetime * 5 / 6).await;
     assert_ne!(presented().await, first, "two thirds of its life are over");
-    assert_eq!(connections.drain(Duration::from_secs(1)).await, 0);
+    assert_eq!(connections.drain(Duration::ZERO, Duration::from_secs(1)).await, 0);
     keeper.map(|end| end.unwrap()).await;
 }
 

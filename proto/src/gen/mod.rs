@@ -10,6 +10,11 @@ pub mod wattle {
             include!("wattle.enroll.v1.rs");
         }
     }
+    pub mod replica {
+        pub mod v1 {
+            include!("wattle.replica.v1.rs");
+        }
+    }
     pub mod store {
         pub mod v1 {
             include!("wattle.store.v1.rs");

@@ -25,7 +25,7 @@ pub struct GetStatusResponse {
     pub nodes: u32,
     #[prost(uint32, tag = "9")]
     pub nodes_online: u32,
-    /// Agents whose applied revision isn't behind anything that concerns them.
+    /// Connected agents whose applied revision isn't behind anything that concerns them.
     #[prost(uint32, tag = "10")]
     pub nodes_converged: u32,
     /// Full sets sent since this replica started, by reason.
@@ -45,6 +45,82 @@ pub struct GetStatusResponse {
     /// How far the last revision that concerns anybody has come.
     #[prost(message, optional, tag = "15")]
     pub last_change: ::core::option::Option<ChangeProgress>,
+    /// Replicas that run, this one included.
+    #[prost(uint32, tag = "16")]
+    pub replicas: u32,
+    /// What their agents have is missing here.
+    #[prost(message, repeated, tag = "17")]
+    pub silent_replicas: ::prost::alloc::vec::Vec<SilentReplica>,
+}
+/// A replica that runs and didn't answer: what its agents have isn't known.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SilentReplica {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// Where it was asked.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListReplicasRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListReplicasResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub replicas: ::prost::alloc::vec::Vec<Replica>,
+    /// The last one that changed what agents may see: who has read up to it lacks nothing.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+/// A control-plane process, as it last said of itself; it says so every two seconds.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replica {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub id: ::prost::bytes::Bytes,
+    /// Where agents reach it, host:port.
+    #[prost(string, repeated, tag = "2")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where other replicas reach it.
+    #[prost(string, tag = "3")]
+    pub replica_address: ::prost::alloc::string::String,
+    /// Agents connected.
+    #[prost(uint32, tag = "4")]
+    pub sessions: u32,
+    #[prost(uint64, tag = "5")]
+    pub indexed_revision: u64,
+    /// It can't see the store.
+    #[prost(bool, tag = "6")]
+    pub stale: bool,
+    /// It is stopping.
+    #[prost(bool, tag = "7")]
+    pub draining: bool,
+    #[prost(string, tag = "8")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "9")]
+    pub started_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// How long ago it last said anything, as far as this replica has seen.
+    #[prost(message, optional, tag = "10")]
+    pub silent_for: ::core::option::Option<::prost_types::Duration>,
+    /// The one that answers.
+    #[prost(bool, tag = "11")]
+    pub answers: bool,
+    /// How far the last change has come with the agents that are connected to it.
+    #[prost(message, optional, tag = "12")]
+    pub last_change: ::core::option::Option<ReplicaProgress>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReplicaProgress {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(uint32, tag = "2")]
+    pub applied: u32,
+    #[prost(uint32, tag = "3")]
+    pub pending: u32,
+    #[prost(uint32, tag = "4")]
+    pub rejected: u32,
 }
 /// How far one revision has come.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -219,9 +295,12 @@ pub struct NodeSession {
     /// "kernel" or "userspace".
     #[prost(string, tag = "10")]
     pub data_plane: ::prost::alloc::string::String,
-    /// Another machine uses the same identity.
+    /// Another machine uses the same identity, and one of the two is connected.
     #[prost(bool, tag = "11")]
     pub displaced: bool,
+    /// The replica that the stream leads to, or led to. 16 bytes.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub replica_id: ::prost::bytes::Bytes,
 }
 /// An entry that an agent couldn't apply.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -250,6 +329,8 @@ pub struct GetNodeRequest {
 pub struct GetNodeResponse {
     #[prost(message, optional, tag = "1")]
     pub node: ::core::option::Option<Node>,
+    #[prost(message, repeated, tag = "2")]
+    pub silent_replicas: ::prost::alloc::vec::Vec<SilentReplica>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListNodesRequest {
@@ -270,6 +351,8 @@ pub struct ListNodesResponse {
     pub nodes: ::prost::alloc::vec::Vec<Node>,
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub silent_replicas: ::prost::alloc::vec::Vec<SilentReplica>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LabelNodeRequest {
@@ -570,6 +653,8 @@ pub struct ExplainResponse {
     pub node_tunnel: ::core::option::Option<Tunnel>,
     #[prost(message, optional, tag = "8")]
     pub other_tunnel: ::core::option::Option<Tunnel>,
+    #[prost(message, repeated, tag = "9")]
+    pub silent_replicas: ::prost::alloc::vec::Vec<SilentReplica>,
 }
 /// An agent's tunnel to one peer.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -871,6 +956,8 @@ pub struct WaitAppliedResponse {
     /// From then until the change could be read in the index and every waiting stream had been woken.
     #[prost(message, optional, tag = "12")]
     pub handed_after: ::core::option::Option<::prost_types::Duration>,
+    #[prost(message, repeated, tag = "13")]
+    pub silent_replicas: ::prost::alloc::vec::Vec<SilentReplica>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NodeProgress {
@@ -1084,6 +1171,31 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "GetStatus"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// The control-plane processes that run, at most 64.
+        pub async fn list_replicas(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReplicasResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/ListReplicas",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "ListReplicas"));
             self.inner.unary(req, path, codec).await
         }
         pub async fn create_network(
@@ -1643,6 +1755,14 @@ pub mod admin_service_server {
             tonic::Response<super::GetStatusResponse>,
             tonic::Status,
         >;
+        /// The control-plane processes that run, at most 64.
+        async fn list_replicas(
+            &self,
+            request: tonic::Request<super::ListReplicasRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListReplicasResponse>,
+            tonic::Status,
+        >;
         async fn create_network(
             &self,
             request: tonic::Request<super::CreateNetworkRequest>,
@@ -1913,6 +2033,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetStatusSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/ListReplicas" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListReplicasSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListReplicasRequest>
+                    for ListReplicasSvc<T> {
+                        type Response = super::ListReplicasResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListReplicasRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_replicas(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListReplicasSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

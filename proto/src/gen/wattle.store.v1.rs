@@ -188,6 +188,68 @@ pub struct Mark {
     #[prost(uint64, tag = "2")]
     pub at_millis: u64,
 }
+/// v1/live/replica/<replica id>: a control-plane process that runs. It goes with the process's lease.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replica {
+    /// Where agents reach it, host:port.
+    #[prost(string, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Where other replicas reach it, host:port.
+    #[prost(string, tag = "2")]
+    pub replica_address: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub started_at_millis: u64,
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
+    /// Agents connected.
+    #[prost(uint32, tag = "5")]
+    pub sessions: u32,
+    #[prost(uint64, tag = "6")]
+    pub indexed_revision: u64,
+    /// It can't see the store.
+    #[prost(bool, tag = "7")]
+    pub stale: bool,
+    /// It is stopping.
+    #[prost(bool, tag = "8")]
+    pub draining: bool,
+    /// SHA-256 of the SPKI of the key with which it calls other replicas.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub fingerprint: ::prost::bytes::Bytes,
+    /// Rises each time the record is written: who doesn't rise isn't well.
+    #[prost(uint64, tag = "10")]
+    pub beat: u64,
+    #[prost(message, optional, tag = "11")]
+    pub last_change: ::core::option::Option<ChangeSummary>,
+}
+/// How far the last change that concerns anybody has come with the agents that are connected to one
+/// replica.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChangeSummary {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+    #[prost(uint32, tag = "2")]
+    pub applied: u32,
+    #[prost(uint32, tag = "3")]
+    pub pending: u32,
+    #[prost(uint32, tag = "4")]
+    pub rejected: u32,
+}
+/// v1/meta/addresses: where agents reach any replica, in the order in which they came. An address
+/// stays for an hour after its replica has gone, so that a restart changes nothing for agents.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Addresses {
+    #[prost(message, repeated, tag = "1")]
+    pub addresses: ::prost::alloc::vec::Vec<Address>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Address {
+    /// host:port.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    /// When a replica had it, to a few minutes.
+    #[prost(uint64, tag = "2")]
+    pub seen_at_millis: u64,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Mode {

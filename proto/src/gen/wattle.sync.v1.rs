@@ -76,6 +76,9 @@ pub struct Hello {
     /// For operators to read.
     #[prost(string, tag = "8")]
     pub agent_version: ::prost::alloc::string::String,
+    /// Which stream of this instance it is, from 1 on: tells the newest of several on several replicas.
+    #[prost(uint64, tag = "9")]
+    pub stream: u64,
 }
 /// The agent has applied everything up to a commit, or verified its data plane. Sent at once where an
 /// ack is wanted or something was rejected, else at most once a second.
@@ -296,12 +299,16 @@ pub mod retry {
         }
     }
 }
-/// The replica wants to stop: open a stream elsewhere, then close this one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+/// The replica wants to stop, or has more than its share of agents: open a stream elsewhere, then
+/// close this one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Drain {
-    /// Milliseconds until the replica cuts the stream.
+    /// Milliseconds until a replica that stops cuts the stream. One that only sheds agents doesn't.
     #[prost(uint32, tag = "1")]
     pub deadline_millis: u32,
+    /// Addresses to try first, host:port; none: any.
+    #[prost(string, repeated, tag = "2")]
+    pub prefer: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// The node was deleted: take the link down, don't enrol again unasked.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

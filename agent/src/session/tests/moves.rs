@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use tonic::Status;
 use wattle_model::Revision;
 use wattle_proto::sync::retry::Reason;
 
 use super::bench::{Bench, EPOCH};
-use crate::scripted::{Authority, Replica, digest_of, has, key, peer};
+use crate::scripted::{Authority, Replica, Stream, digest_of, has, key, peer};
 
 #[tokio::test]
 async fn a_stale_replica_is_accepted_only_after_all_were_tried() {
@@ -81,6 +82,70 @@ async fn a_drained_stream_is_left_after_the_next_one_is_there() {
     agent.stop().await;
 }
 
+/// Behind one address may be several replicas: the agent looks there, too, before it leaves.
+#[tokio::test]
+async fn a_drained_stream_is_replaced_through_the_only_address_there_is() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let first = bench.filled(&[1]).await;
+    first.drain(10_000).await;
+    let mut second = bench.replica.stream().await;
+    assert_eq!(has(&second.hello).1, Revision(5));
+    assert!(first.is_open(), "left before the next one was there");
+    assert_eq!((first.hello.stream, second.hello.stream), (1, 2), "the agent counts its streams");
+    second.welcome(EPOCH, false).await;
+    first.closed().await;
+    second.commit(6, false, (vec![peer(2)], &[]), &[peer(1), peer(2)]).await;
+    second.ack_where(6, |_| true).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_drained_agent_goes_where_it_is_sent() {
+    let mut others = Vec::new();
+    let authority = Authority::new();
+    for _ in 0..4 {
+        others.push(Replica::start(&authority).await);
+    }
+    let mut bench = Bench::with_others(&others.iter().collect::<Vec<_>>()).await;
+    others.push(std::mem::replace(&mut bench.replica, Replica::start(&authority).await));
+    let agent = bench.start().await;
+    let (first, at) = any_stream(&mut others).await;
+    first.welcome(EPOCH, true).await;
+    first.commit(5, true, (vec![peer(1)], &[]), &[peer(1)]).await;
+    let to = (at + 3) % others.len();
+    first.drain_to(10_000, &[&others[to].address]).await;
+    let second = others[to].stream().await;
+    second.welcome(EPOCH, false).await;
+    first.closed().await;
+    agent.stop().await;
+}
+
+/// The next stream, and which replica it came to.
+async fn any_stream(replicas: &mut [Replica]) -> (Stream, usize) {
+    let streams = replicas.iter_mut().map(|replica| Box::pin(replica.stream()));
+    let (stream, at, _) = futures::future::select_all(streams).await;
+    (stream, at)
+}
+
+/// A replica that stops takes no streams, and behind a name the next attempt may find another one.
+#[tokio::test]
+async fn an_agent_that_is_to_leave_asks_again_until_somebody_takes_it() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let first = bench.filled(&[1]).await;
+    first.drain(10_000).await;
+    for _ in 0..2 {
+        bench.replica.stream().await.fail(Status::unavailable("it is stopping")).await;
+    }
+    let second = bench.replica.stream().await;
+    assert!(first.is_open());
+    second.welcome(EPOCH, false).await;
+    first.closed().await;
+    assert_eq!(agent.status().await.session.full_sets, 1);
+    agent.stop().await;
+}
+
 /// With nowhere to go, a draining stream is good to its end; not even a batch begun before is lost.
 #[tokio::test]
 async fn a_drained_stream_without_another_is_followed_on() {
@@ -89,10 +154,48 @@ async fn a_drained_stream_without_another_is_followed_on() {
     let mut stream = bench.filled(&[1]).await;
     stream.frame(vec![peer(2)], &[]).await;
     stream.drain(1_000).await;
+    bench.replica.stream().await.fail(Status::unavailable("it is stopping")).await;
     stream.commit(6, false, (vec![peer(3)], &[]), &[peer(1), peer(2), peer(3)]).await;
     stream.ack_where(6, |_| true).await;
     assert_eq!(bench.peers(), [key(1), key(2), key(3)]);
     assert_eq!(agent.status().await.session.resyncs, 0);
+    agent.stop().await;
+}
+
+/// A second one may come much later, and counts as well.
+#[tokio::test]
+async fn a_drain_that_nobody_could_follow_is_not_the_last() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let stream = bench.filled(&[1]).await;
+    stream.drain(200).await;
+    bench.replica.stream().await.fail(Status::unavailable("full")).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stream.drain(10_000).await;
+    bench.replica.stream().await.welcome(EPOCH, false).await;
+    stream.closed().await;
+    agent.stop().await;
+}
+
+/// One of three is gone for good: whoever comes upon it goes on to the next at once.
+#[tokio::test]
+async fn a_lost_agent_has_another_replica_within_seconds() {
+    let authority = Authority::new();
+    let mut other = Replica::start(&authority).await;
+    let gone = Replica::start(&authority).await;
+    let mut bench = Bench::with_others(&[&gone, &other]).await;
+    drop(gone);
+    let agent = bench.start().await;
+    for _ in 0..4 {
+        let began = tokio::time::Instant::now();
+        let stream = tokio::select! {
+            stream = bench.replica.stream() => stream,
+            stream = other.stream() => stream,
+        };
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        stream.welcome(EPOCH, true).await;
+        stream.fail(Status::unavailable("killed")).await;
+    }
     agent.stop().await;
 }
 

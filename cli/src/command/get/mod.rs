@@ -60,7 +60,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let mut got = Got::default();
     for (noun, name) in wanted(&args.what)? {
-        fetch(client, args, noun, name, &mut got).await?;
+        fetch(client, args, (noun, name), &mut got, console).await?;
     }
     show(got, console)
 }
@@ -75,12 +75,12 @@ impl Args {
 async fn fetch(
     client: &mut Client,
     args: &Args,
-    noun: Noun,
-    name: Option<String>,
+    wanted: (Noun, Option<String>),
     got: &mut Got,
+    console: &mut Console,
 ) -> Result<(), Failure> {
     let network = |default: &str| args.network.clone().unwrap_or_else(|| default.to_owned());
-    match (noun, name) {
+    match wanted {
         (Noun::Network, None) if args.network.is_none() => {
             got.networks.get_or_insert_default().extend(network::list(client).await?);
         }
@@ -98,12 +98,12 @@ async fn fetch(
             got.policies.get_or_insert_default().push(policy.field("policy")?);
         }
         (Noun::Node, None) => {
-            let nodes = node::list(client, network(""), args.selector.clone()).await?;
+            let nodes = node::list(client, network(""), args.selector.clone(), console).await?;
             got.nodes.get_or_insert_default().extend(nodes);
         }
         (Noun::Node, Some(name)) => {
             let node = NodeRef { network: network("default"), node: name };
-            got.nodes.get_or_insert_default().push(node::get(client, node).await?);
+            got.nodes.get_or_insert_default().push(node::get(client, node, console).await?);
         }
     }
     Ok(())

@@ -27,6 +27,7 @@ use crate::{
     cluster,
     nodes::{Enrolled, Enrolment, Nodes},
     replica::Replica,
+    replicas::{Replicas, Roster},
     store::{Store, embedded::Embedded, feed::Feed, keys},
     stream::Sessions,
 };
@@ -66,12 +67,15 @@ impl World {
             epoch: cluster.epoch,
             roots: cluster.roots,
             advertised: vec!["192.0.2.1:7443".into()],
+            roster: Roster::alone(&["192.0.2.1:7443".into()]),
             certificate_lifetime: Duration::from_secs(3600),
             started: SystemTime::now(),
         });
         let nodes = Nodes::new(shared, &shutdown);
         let sessions = Sessions::new(live);
-        let admin = Admin::new(replica.clone(), nodes.clone(), sessions, shutdown.token());
+        let (address, stop) = ("192.0.2.1:7443".into(), shutdown.token());
+        let replicas = Replicas::new(replica.clone(), sessions, address, stop.clone());
+        let admin = Admin::new(replicas, nodes.clone(), stop);
         Self { admin, replica, store, shutdown, nodes, requests: AtomicU64::new(0), folder }
     }
 

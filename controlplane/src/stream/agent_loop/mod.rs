@@ -81,6 +81,8 @@ struct AgentLoop {
     sight: Option<Commit>,
     heartbeat_at: Instant,
     drain: Option<Drain>,
+    /// The agent may go elsewhere and hasn't been told; best to one of these addresses.
+    shed_to: Option<Vec<String>>,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -119,8 +121,12 @@ impl AgentLoop {
             Start::Resume(revision) => (Cursor::resume(revision), revision, None),
             Start::Everything(reason) => (Cursor::full_set(), Revision::ZERO, Some(reason)),
         };
-        let entering =
-            Entering { instance: hello.instance, applied, agent_version: hello.agent_version };
+        let entering = Entering {
+            instance: hello.instance,
+            stream: hello.stream,
+            applied,
+            agent_version: hello.agent_version,
+        };
         let registration = shared.sessions.enter(&call, entering);
         match full_set {
             Some(reason) => shared.sessions.count_full_set(reason),
@@ -146,6 +152,7 @@ impl AgentLoop {
             // An agent that is owed nothing learns at once that it is up to date.
             heartbeat_at: Instant::now(),
             drain: None,
+            shed_to: None,
             timer: Box::pin(sleep_until(Instant::now())),
             shared,
             call,
@@ -245,6 +252,12 @@ impl AgentLoop {
             Some(End::Replaced) => return Err(Farewell::Done),
             Some(End::Displaced) => return Err(Farewell::retry(Reason::Displaced)),
             None => {}
+        }
+        if let Some(prefer) = orders.take_shed() {
+            self.shed_to = Some(prefer);
+        }
+        if orders.take_reconfigured() {
+            self.config.look_again();
         }
         if let (None, Some(cut_at)) = (&self.drain, orders.drain_until()) {
             self.drain = Some(Drain { announced: false, cut_at });

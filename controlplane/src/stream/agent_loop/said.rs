@@ -14,12 +14,18 @@ use super::{
     AgentLoop,
 };
 
+/// How long an agent that is shed may look for another replica. It isn't cut after that: it stays.
+const SHED_WITHIN: Duration = Duration::from_secs(10);
+
 impl AgentLoop {
     /// Whatever is due now, most urgent first; `None` when the agent is up to date.
     pub(super) fn next_message(&mut self) -> Result<Option<Bytes>, Farewell> {
         if let Some(drain) = self.drain.as_mut().filter(|drain| !drain.announced) {
             drain.announced = true;
-            return Ok(Some(encode::drain(drain.cut_at - Instant::now())));
+            return Ok(Some(encode::drain(drain.cut_at - Instant::now(), Vec::new())));
+        }
+        if let Some(prefer) = self.shed_to.take() {
+            return Ok(Some(encode::drain(SHED_WITHIN, prefer)));
         }
         if let Some(config) = self.config.unsent(&self.shared.configs) {
             self.cursor.owe_commit();

@@ -81,6 +81,7 @@ impl Held {
                 .unwrap_or_default(),
             accept_stale: false,
             agent_version: "test".to_owned(),
+            stream: 0,
         }
     }
 }

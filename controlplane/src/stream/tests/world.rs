@@ -33,6 +33,7 @@ use crate::{
     listener::{Connections, TlsListener},
     nodes::Nodes,
     replica::Replica,
+    replicas::Roster,
     store::{
         Key, Operation, Outcome, Store, Transaction,
         embedded::Embedded,
@@ -110,6 +111,7 @@ impl World {
             epoch: cluster.epoch,
             roots: cluster.roots,
             advertised: vec!["127.0.0.1:7443".to_owned()],
+            roster: Roster::alone(&["127.0.0.1:7443".to_owned()]),
             certificate_lifetime: YEAR,
             started: SystemTime::now(),
         });

@@ -330,6 +330,7 @@ impl<'a> Stream<'a> {
             config_hash: state.config_hash.map_or_else(Bytes::new, |h| Bytes::copy_from_slice(&h)),
             accept_stale: false,
             agent_version: concat!("fleet ", env!("CARGO_PKG_VERSION")).into(),
+            ..Hello::default()
         };
         drop(state);
         self.send(sync_request::Message::Hello(hello))

@@ -84,7 +84,7 @@ mod tests {
         let messages: Vec<_> = (0..20_u32)
             .map(|n| SyncResponse {
                 message: Some(if n % 3 == 0 {
-                    sync_response::Message::Drain(Drain { deadline_millis: n })
+                    sync_response::Message::Drain(Drain { deadline_millis: n, ..Drain::default() })
                 } else {
                     let digest = Bytes::from(vec![7; n as usize * 10]);
                     let heartbeat = Heartbeat { revision: n.into(), digest, ack_wanted: false };
