@@ -86,13 +86,13 @@ pub async fn build_on(
     let serving = Shutdown::new();
     let cluster = cluster::open(store.as_ref(), &config.data_dir, clock::now()).await?;
 
-    let (feed, live) = Feed::new(store.clone());
+    let (feed, live) = Feed::with_pulse(store.clone(), config.pulse);
     background.spawn("feed", feed.run(background.token()));
     background.spawn("horizon", horizon::keep(store.clone(), background.token()));
     // Whoever hasn't listed everything serves nobody.
     live.ready().await;
 
-    let Cluster { epoch, trust_domain, ca, roots } = cluster;
+    let Cluster { trust_domain, ca, roots, .. } = cluster;
     let (id, ca) = (ReplicaId::new(rand::random()), Arc::new(ca));
     let lifetime = config.certificate_lifetime;
     let certificate = OwnCertificate::issue(ca.clone(), trust_domain.clone(), id, lifetime)?;
@@ -113,7 +113,6 @@ pub async fn build_on(
         live,
         ca,
         trust_domain,
-        epoch,
         roots,
         roster: Roster::alone(&advertised),
         advertised,

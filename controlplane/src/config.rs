@@ -22,7 +22,10 @@ use wattle_runtime::telemetry::LogFormat;
 
 use crate::{
     advertise::Advertise,
-    store::etcd::{EtcdAddress, EtcdConfig, EtcdPrefix},
+    store::{
+        etcd::{EtcdAddress, EtcdConfig, EtcdPrefix},
+        feed::Pulse,
+    },
 };
 
 /// Where a control plane keeps its state where nobody says otherwise.
@@ -33,6 +36,8 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// Below this, certificates would run out between two looks at the clock.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
+/// Below this, comparing would be most of what a control plane does.
+const SHORTEST_AUDIT: Duration = Duration::from_secs(1);
 
 /// Below this, heartbeats would be most of what is sent; above the second, a dead connection would
 /// go unnoticed for many minutes.
@@ -124,6 +129,12 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_lifetime: Option<Span>,
 
+    /// How often what this control plane shows is compared with all that the store holds, and put
+    /// right [default: 5m]
+    #[arg(long, env = "WATTLE_ANTI_ENTROPY", value_name = "DURATION")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anti_entropy: Option<Span>,
+
     /// How often an agent hears from the control plane when nothing changes; after three it hasn't
     /// heard, it connects anew [default: 15s]
     #[arg(long, env = "WATTLE_HEARTBEAT", value_name = "DURATION")]
@@ -162,6 +173,8 @@ pub struct Config {
     pub admin_socket: PathBuf,
     /// How long certificates live.
     pub certificate_lifetime: Duration,
+    /// How closely the view looks at the store.
+    pub pulse: Pulse,
     /// Between heartbeats.
     pub heartbeat: Duration,
     /// How long streams have when it stops.
@@ -203,6 +216,13 @@ impl Settings {
             humantime::format_duration(*HEARTBEATS.start()),
             humantime::format_duration(*HEARTBEATS.end())
         );
+        let pulse = Pulse::default();
+        let audit_every = self.anti_entropy.map_or(pulse.audit_every, |span| span.0);
+        ensure!(
+            audit_every >= SHORTEST_AUDIT,
+            "anti-entropy: at least {}",
+            humantime::format_duration(SHORTEST_AUDIT)
+        );
         Ok(Config {
             admin_socket: self.admin_socket.unwrap_or_else(|| admin_socket(&data_dir)),
             data_dir,
@@ -213,6 +233,7 @@ impl Settings {
             store,
             etcd,
             certificate_lifetime: lifetime,
+            pulse: Pulse { audit_every, ..pulse },
             heartbeat,
             drain_grace: self.drain_grace.map_or(DEFAULT_GRACE, |span| span.0),
             log_format: self.log_format.unwrap_or_default(),
@@ -347,11 +368,12 @@ mod tests {
             metrics_listen: Some(([127, 0, 0, 1], 6).into()),
             admin_socket: Some("/b".into()),
             certificate_lifetime: Some("2h".parse().unwrap()),
+            anti_entropy: Some("1m".parse().unwrap()),
             heartbeat: Some("5s".parse().unwrap()),
             drain_grace: Some("1s".parse().unwrap()),
             log_format: Some(LogFormat::Json),
         };
-        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nreplica-address = '10.0.0.1'\nstore = 'etcd'\netcd-endpoints = ['https://etcd-0:2379']\netcd-prefix = '/mesh/'\netcd-ca = '/ca'\netcd-cert = '/cert'\netcd-key = '/key'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
+        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nreplica-address = '10.0.0.1'\nstore = 'etcd'\netcd-endpoints = ['https://etcd-0:2379']\netcd-prefix = '/mesh/'\netcd-ca = '/ca'\netcd-cert = '/cert'\netcd-key = '/key'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nanti-entropy = '1m'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
         assert_eq!(with_file(file, "").unwrap(), all.check(None).unwrap());
     }
 
@@ -366,6 +388,8 @@ mod tests {
         assert!(wrong.contains("drain-grace") && wrong.contains("soon"), "{wrong}");
         let short = said("", "--certificate-lifetime 1s");
         assert!(short.contains("certificate-lifetime"), "{short}");
+        let eager = said("", "--anti-entropy 10ms");
+        assert!(eager.contains("anti-entropy"), "{eager}");
         let slow = said("", "--heartbeat 10m");
         assert!(slow.contains("heartbeat") && slow.contains("5m"), "{slow}");
         let missing = flags("").check(Some(Path::new("/none.toml"))).unwrap_err().to_string();

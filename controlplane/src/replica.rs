@@ -8,7 +8,7 @@ use std::{
 
 use rustls::pki_types::CertificateDer;
 use wattle_certs::{Ca, TrustDomain};
-use wattle_model::{Epoch, ReplicaId};
+use wattle_model::ReplicaId;
 
 use crate::{
     replicas::Roster,
@@ -27,8 +27,6 @@ pub struct Replica {
     pub ca: Arc<Ca>,
     /// The control plane's name in every certificate.
     pub trust_domain: TrustDomain,
-    /// The store's identity.
-    pub epoch: Epoch,
     /// The certificates to trust: what agents and operators are given.
     pub roots: Vec<CertificateDer<'static>>,
     /// Where agents reach this replica, `host:port`.

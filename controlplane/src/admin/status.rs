@@ -18,6 +18,7 @@ const SLOWEST: usize = 5;
 pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Status> {
     let replica = &agents.replica;
     let (head, (known, silent)) = tokio::join!(replica.store.head(), agents.replicas.known(None));
+    let epoch = replica.live.epoch();
     let (indexed, networks, nodes) = {
         let index = replica.live.read();
         let networks: Vec<NetworkName> = index.networks().map(|n| n.name.clone()).collect();
@@ -33,7 +34,7 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
     Ok(admin::GetStatusResponse {
         version: env!("CARGO_PKG_VERSION").into(),
         replica_id: Bytes::copy_from_slice(replica.id.as_bytes()),
-        epoch: Bytes::copy_from_slice(replica.epoch.as_bytes()),
+        epoch: epoch.map(|epoch| Bytes::copy_from_slice(epoch.as_bytes())).unwrap_or_default(),
         trust_domain: replica.trust_domain.to_string(),
         revision: head.as_ref().map_or(indexed, |head| *head).0,
         indexed_revision: indexed.0,

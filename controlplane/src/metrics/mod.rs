@@ -62,6 +62,13 @@ impl Figures {
         page.gauge("stale", "1 while the store can't be seen", stale)?;
         let replicas = self.replicas.roster().others().len() + 1;
         page.gauge("replicas", "Replicas that run, this one included", replicas as u64)?;
+        let live = &self.replica.live;
+        page.counter("store_lists", "Times that the whole store was read", live.lists())?;
+        page.counter(
+            "anti_entropy_repairs",
+            "Times that the view was found to differ from the store, and made anew",
+            live.repairs(),
+        )?;
         page.gauge("networks", "Networks", networks as u64)?;
         page.gauge("nodes", "Nodes in all networks", nodes as u64)?;
         page.put(

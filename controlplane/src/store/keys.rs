@@ -101,6 +101,11 @@ pub fn node(network: &NetworkName, node: NodeId) -> Key {
     Key::new(format!("v1/node/{network}/{node}"))
 }
 
+/// All entries of all networks.
+pub fn all_peers() -> Key {
+    Key::new("v1/peer/")
+}
+
 /// The wire entry itself.
 pub fn peer(network: &NetworkName, node: NodeId) -> Key {
     Key::new(format!("v1/peer/{network}/{node}"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
-use wattle_model::Revision;
+use wattle_model::{Epoch, Revision};
 use wattle_proto::sync::retry::Reason;
 use wattle_view::Life;
 
@@ -16,6 +16,7 @@ use super::{
     hello::{self, Decision, Facts, FullSet},
     requests::Requests,
 };
+use crate::store::StoreError;
 
 /// Within which an agent that opened a stream must say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -42,25 +43,41 @@ pub(super) async fn hello(requests: &mut Requests) -> Result<Hello, Farewell> {
     }
 }
 
-/// What the agent gets.
-pub(super) async fn decide(shared: &Shared, call: &Call, hello: &Hello) -> Result<Start, Farewell> {
+/// The store that an agent is served from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Era {
+    pub(super) epoch: Epoch,
+    /// As [`crate::store::feed::Live::era`] counts.
+    pub(super) number: u64,
+}
+
+/// What the agent gets, and of which store.
+pub(super) async fn decide(
+    shared: &Shared,
+    call: &Call,
+    hello: &Hello,
+) -> Result<(Start, Era), Farewell> {
     let deadline = Instant::now() + CATCH_UP_WITHIN;
     // Once behind, once more because the node is younger than what was waited for; then it is for
     // the agent to come again.
     for _ in 0..3 {
-        match look(shared, call, hello)? {
-            Some(Decision::Resume(revision)) => return Ok(Start::Resume(revision)),
-            Some(Decision::Everything(reason)) => return Ok(Start::Everything(reason)),
-            Some(Decision::Retry(reason)) => return Err(Farewell::retry(reason)),
-            Some(Decision::Ahead(revision)) => {
+        let looked = look(shared, call, hello)?;
+        match looked {
+            Some((Decision::Resume(revision), era)) => return Ok((Start::Resume(revision), era)),
+            Some((Decision::Everything(reason), era)) => {
+                return Ok((Start::Everything(reason), era));
+            }
+            Some((Decision::Retry(reason), _)) => return Err(Farewell::retry(reason)),
+            Some((Decision::Ahead(revision), era)) => {
                 if store_head(shared).await? < revision {
-                    return Ok(Start::Everything(FullSet::StoreBehind));
+                    return Ok((Start::Everything(FullSet::StoreBehind), era));
                 }
                 indexed(shared, revision, deadline).await?;
             }
             None => {
-                let head = store_head(shared).await?;
-                indexed(shared, head, deadline).await?;
+                // Not the head: where others write to the same store, that one may never come.
+                let beat = shared.replica.store.beat().await.map_err(unseen)?;
+                indexed(shared, beat, deadline).await?;
             }
         }
     }
@@ -68,7 +85,7 @@ pub(super) async fn decide(shared: &Shared, call: &Call, hello: &Hello) -> Resul
 }
 
 /// Judges the agent by what this replica knows now; `None` if it doesn't know the node yet.
-fn look(shared: &Shared, call: &Call, hello: &Hello) -> Result<Option<Decision>, Farewell> {
+fn look(shared: &Shared, call: &Call, hello: &Hello) -> Result<Option<(Decision, Era)>, Farewell> {
     if !shared.replica.live.is_ready() {
         return Err(Farewell::retry(Reason::Behind));
     }
@@ -78,21 +95,25 @@ fn look(shared: &Shared, call: &Call, hello: &Hello) -> Result<Option<Decision>,
         Life::Unknown => return Ok(None),
         Life::Live => {}
     }
+    let live = &shared.replica.live;
+    let epoch = live.epoch().ok_or(Farewell::retry(Reason::Behind))?;
     let facts = Facts {
-        epoch: shared.replica.epoch,
+        epoch,
         head: index.head(),
         horizon: index.horizon(),
         digest: index.digest(&call.network, call.node),
         stale: shared.replica.live.is_stale(),
     };
-    Ok(Some(hello::decide(hello, &facts)))
+    Ok(Some((hello::decide(hello, &facts), Era { epoch, number: live.era() })))
 }
 
 async fn store_head(shared: &Shared) -> Result<Revision, Farewell> {
-    shared.replica.store.head().await.map_err(|error| {
-        tracing::debug!(%error, "can't tell who is behind");
-        Farewell::retry(Reason::Stale)
-    })
+    shared.replica.store.head().await.map_err(unseen)
+}
+
+fn unseen(error: StoreError) -> Farewell {
+    tracing::debug!(%error, "can't tell who is behind");
+    Farewell::retry(Reason::Stale)
 }
 
 async fn indexed(shared: &Shared, revision: Revision, deadline: Instant) -> Result<(), Farewell> {

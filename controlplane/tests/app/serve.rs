@@ -71,7 +71,12 @@ async fn a_second_start_is_the_same_control_plane() {
     let folder = folder();
     let first = start(folder.path()).await;
     let names = |replica: &wattle_controlplane::replica::Replica| {
-        (replica.epoch, replica.trust_domain.clone(), replica.ca.pin(), replica.roots.clone())
+        (
+            replica.live.epoch(),
+            replica.trust_domain.clone(),
+            replica.ca.pin(),
+            replica.roots.clone(),
+        )
     };
     let before = (names(&first.replica), first.replica.id);
     first.stop().await;

@@ -1,9 +1,6 @@
 //! A store behind a line that can be cut.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,12 +14,27 @@ use wattle_model::Revision;
 pub(crate) struct Line {
     store: Arc<dyn Store>,
     up: watch::Sender<bool>,
-    lists: AtomicUsize,
+    /// What becomes of the watch's changes.
+    fault: Arc<Mutex<Fault>>,
+}
+
+/// What a watch does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// The next change of a node is lost.
+    Loses,
+    /// Every change comes twice, and the one before it again.
+    Repeats,
 }
 
 impl Line {
     pub(crate) fn to(store: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { store, up: watch::Sender::new(true), lists: AtomicUsize::new(0) })
+        Arc::new(Self {
+            store,
+            up: watch::Sender::new(true),
+            fault: Arc::new(Mutex::new(Fault::None)),
+        })
     }
 
     pub(crate) fn cut(&self) {
@@ -33,9 +45,14 @@ impl Line {
         self.up.send_replace(true);
     }
 
-    /// How often everything was listed.
-    pub(crate) fn lists(&self) -> usize {
-        self.lists.load(Ordering::Relaxed)
+    /// Makes the watch go wrong.
+    pub(crate) fn set_fault(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+
+    /// The next change was lost.
+    pub(crate) fn has_lost(&self) -> bool {
+        *self.fault.lock().unwrap() == Fault::None
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -76,7 +93,6 @@ impl Store for Line {
 
     async fn snapshot(&self, prefix: &Key) -> Result<Snapshot, StoreError> {
         self.check()?;
-        self.lists.fetch_add(1, Ordering::Relaxed);
         self.store.snapshot(prefix).await
     }
 
@@ -97,6 +113,23 @@ impl Store for Line {
             let _ = up.wait_for(|up| !*up).await;
         };
         let changes = self.store.watch(prefix, after).await?.take_until(Box::pin(cut));
+        let (fault, mut last) = (self.fault.clone(), None);
+        let changes = changes.flat_map(move |item| {
+            let mut fault = fault.lock().unwrap();
+            let Ok(change) = &item else { return stream::iter(vec![item]) };
+            let of_a_node = change.operations.iter().any(|o| o.key().as_str().contains("/node/"));
+            match *fault {
+                Fault::Loses if of_a_node => {
+                    *fault = Fault::None;
+                    stream::iter(vec![])
+                }
+                Fault::Repeats => {
+                    let again = last.replace(change.clone()).unwrap_or_else(|| change.clone());
+                    stream::iter(vec![Ok(change.clone()), Ok(again), item])
+                }
+                _ => stream::iter(vec![item]),
+            }
+        });
         Ok(changes.chain(stream::iter([Err(down().into())])).boxed())
     }
 }

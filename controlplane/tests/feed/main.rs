@@ -1,6 +1,7 @@
 //! From the store to the view: listed or watched, cut or not, the index is the same.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod etcd;
 mod history;
 mod line;
 
@@ -19,7 +20,10 @@ use wattle_controlplane::store::{
 use wattle_model::{NetworkName, NodeId, Revision};
 use wattle_view::{Index, Life, Position};
 
-use crate::{history::Writer, line::Line};
+use crate::{
+    history::Writer,
+    line::{Fault, Line},
+};
 
 /// A store of its own in a folder of its own.
 fn embedded(log: u64) -> (Arc<dyn Store>, TempDir) {
@@ -29,12 +33,19 @@ fn embedded(log: u64) -> (Arc<dyn Store>, TempDir) {
 }
 
 /// Faster than in the field.
-const PULSE: Pulse =
-    Pulse { every: Duration::from_millis(50), stale_after: Duration::from_millis(500) };
+const PULSE: Pulse = Pulse {
+    every: Duration::from_millis(50),
+    stale_after: Duration::from_millis(500),
+    audit_every: Duration::from_millis(300),
+};
 
 /// A running feed; it ends with the guard.
 fn start(store: Arc<dyn Store>) -> (Live, tokio_util::sync::DropGuard) {
-    let (feed, live) = Feed::with_pulse(store, PULSE);
+    start_with(store, PULSE)
+}
+
+fn start_with(store: Arc<dyn Store>, pulse: Pulse) -> (Live, tokio_util::sync::DropGuard) {
+    let (feed, live) = Feed::with_pulse(store, pulse);
     let end = CancellationToken::new();
     tokio::spawn(feed.run(end.clone()));
     (live, end.drop_guard())
@@ -162,7 +173,7 @@ async fn a_cut_watch_is_taken_up_where_it_ended() {
         let passage = live.passage(head).unwrap();
         assert!(passage.since() <= passage.indexed && passage.handed >= Some(passage.indexed));
     }
-    assert_eq!(line.lists(), 1, "nothing was listed again");
+    assert_eq!(live.lists(), 1, "nothing was listed again");
 }
 
 #[tokio::test]
@@ -183,7 +194,65 @@ async fn a_log_that_has_forgotten_means_a_new_list() {
     }
     line.mend();
     reaches(&live, head).await;
-    assert_eq!(line.lists(), 2);
+    assert_eq!(live.lists(), 2);
     assert_eq!(live.read().life(&network(), deleted), Life::Deleted);
     assert!(live.is_ready());
+}
+
+fn unrelated() -> Transaction {
+    Transaction::default().put(keys::occupancy(&network()), Bytes::new())
+}
+
+/// What heartbeats can't show: the watch is alive, and has lost something.
+#[tokio::test]
+async fn what_a_watch_has_lost_is_found_and_repaired() {
+    let (store, _folder) = embedded(1000);
+    let line = Line::to(store.clone());
+    let (live, _end) = start(line.clone());
+    live.ready().await;
+    let mut writer = Writer::new(4);
+    let (deleted, add) = writer.add();
+    let made = commit(store.as_ref(), add).await;
+    reaches(&live, made).await;
+    // A delete that is lost keeps a peer, a put that is lost lacks one. What comes after each of
+    // them makes the watch look well.
+    line.set_fault(Fault::Loses);
+    commit(store.as_ref(), writer.delete(deleted, made)).await;
+    soon("lost", || line.has_lost()).await;
+    commit(store.as_ref(), unrelated()).await;
+    line.set_fault(Fault::Loses);
+    let (added, add) = writer.add();
+    commit(store.as_ref(), add).await;
+    soon("lost", || line.has_lost()).await;
+    commit(store.as_ref(), unrelated()).await;
+    soon("repaired", || live.repairs() > 0).await;
+    soon("the delete", || live.read().life(&network(), deleted) == Life::Deleted).await;
+    soon("the put", || live.read().life(&network(), added) == Life::Live).await;
+    assert!(!live.is_stale());
+    // And once it is right, it is left alone.
+    let repairs = live.repairs();
+    sleep(PULSE.audit_every * 4).await;
+    assert_eq!(live.repairs(), repairs);
+}
+
+#[tokio::test]
+async fn a_watch_that_repeats_itself_changes_nothing() {
+    let (store, _folder) = embedded(1000);
+    let line = Line::to(store.clone());
+    line.set_fault(Fault::Repeats);
+    let (watched, _end) = start(line.clone());
+    watched.ready().await;
+    let mut writer = Writer::new(5);
+    let mut head = Revision::ZERO;
+    for _ in 0..60 {
+        head = commit(store.as_ref(), writer.step()).await;
+        writer.learn(head);
+    }
+    reaches(&watched, head).await;
+    let (listed, _end) = start(store.clone());
+    listed.ready().await;
+    let nodes = writer.nodes();
+    assert_eq!(said(&listed.read(), &nodes), said(&watched.read(), &nodes));
+    sleep(PULSE.audit_every * 3).await;
+    assert_eq!((watched.repairs(), watched.lists()), (0, 1));
 }

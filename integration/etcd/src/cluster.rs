@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -97,6 +97,18 @@ impl EtcdCluster {
         self.members[n].start(&program, &peers, &self.arguments)
     }
 
+    /// Copies a member's data, which must not run, to a folder that isn't there.
+    pub fn save(&self, n: usize, folder: &Path) -> Result<()> {
+        copy(&self.members[n].data()?, folder)
+    }
+
+    /// Gives a member, which must not run, the data that was saved; none where `folder` is `None`.
+    pub fn put_back(&self, n: usize, folder: Option<&Path>) -> Result<()> {
+        let data = self.members[n].data()?;
+        fs::remove_dir_all(&data)?;
+        folder.map_or(Ok(()), |folder| copy(folder, &data))
+    }
+
     /// Waits until every member that runs is healthy.
     pub fn wait_until_healthy(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
@@ -127,6 +139,20 @@ impl EtcdCluster {
         }
         None.context("no member leads")
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 fn n_name(n: usize) -> String {

@@ -82,6 +82,12 @@ impl Member {
         Ok(())
     }
 
+    /// Where its data is, while it doesn't run.
+    pub(crate) fn data(&self) -> Result<PathBuf> {
+        ensure!(self.child.is_none(), "{} runs: its data isn't at rest", self.name);
+        Ok(self.folder.join("data"))
+    }
+
     /// kill -9, and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
         let mut child = self.child.take().context("it doesn't run")?;
@@ -137,7 +143,8 @@ impl Member {
     /// The end of what it has written.
     pub fn tail(&self) -> String {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
+        // What it answers to our own questions says nothing.
+        let lines: Vec<_> = text.lines().filter(|line| !line.contains("/health")).collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
     }
 

@@ -107,7 +107,7 @@ async fn status_counts_what_there_is() {
     assert_eq!(status.revision, world.head().await.0);
     assert_eq!((status.indexed_revision, status.stale), (status.revision, false));
     assert_eq!(status.trust_domain, world.replica.trust_domain.to_string());
-    assert_eq!(status.epoch, world.replica.epoch.as_bytes().as_slice());
+    assert_eq!(status.epoch, world.replica.live.epoch().unwrap().as_bytes().as_slice());
 }
 
 #[tokio::test]

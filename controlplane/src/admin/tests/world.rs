@@ -64,7 +64,6 @@ impl World {
             live: live.clone(),
             ca: Arc::new(cluster.ca),
             trust_domain: cluster.trust_domain,
-            epoch: cluster.epoch,
             roots: cluster.roots,
             advertised: vec!["192.0.2.1:7443".into()],
             roster: Roster::alone(&["192.0.2.1:7443".into()]),

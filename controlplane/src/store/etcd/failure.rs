@@ -41,7 +41,7 @@ impl Failure {
 
     pub(super) fn of(member: &EtcdAddress, error: &Error) -> Self {
         let (kind, why) = match error {
-            Error::GRpcStatus(status) => (kind(status), said(status)),
+            Error::GRpcStatus(status) => (kind(status), said(status, member.tls())),
             Error::LeaseKeepAliveError(why) => (Kind::NoLease, why.clone()),
             Error::InvalidArgs(_) | Error::InvalidUri(_) | Error::InvalidMetadataValue(_) => {
                 (Kind::Refused, error.to_string())
@@ -103,11 +103,25 @@ fn kind(status: &Status) -> Kind {
     }
 }
 
-fn said(status: &Status) -> String {
-    match unreachable(status) {
+fn said(status: &Status, tls: bool) -> String {
+    let why = match unreachable(status) {
         Some(why) => why.to_string(),
-        None => status.message().to_owned(),
+        None => root(status).map_or_else(|| status.message().to_owned(), ToString::to_string),
+    };
+    // In TLS 1.3 a server turns a client away only after the handshake.
+    match tls && why == "connection closed" {
+        true => format!("{why}: perhaps it wants another client certificate"),
+        false => why,
     }
+}
+
+/// What lies at the bottom of an error of the connection, which itself says no more than that.
+fn root(status: &Status) -> Option<&dyn std::error::Error> {
+    let mut last = status.source()?;
+    while let Some(deeper) = last.source() {
+        last = deeper;
+    }
+    Some(last)
 }
 
 /// The connection that couldn't be made, if that is why.

@@ -77,6 +77,17 @@ impl Identity {
         Ok(())
     }
 
+    /// How often another store was found here.
+    pub(super) fn replaced(&self) -> u64 {
+        self.0.lock().replaced
+    }
+
+    /// It was found out by other means: what was seen counts no more.
+    pub(super) fn set_back(&self) {
+        let mut state = self.0.lock();
+        (state.seen, state.replaced) = (Revision::ZERO, state.replaced + 1);
+    }
+
     /// A watch told of this revision.
     pub(super) fn told(&self, revision: Revision, mark: Mark) {
         let mut state = self.0.lock();

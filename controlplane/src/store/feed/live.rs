@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -12,7 +12,7 @@ use std::{
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use tokio::{sync::watch, time::Instant};
-use wattle_model::Revision;
+use wattle_model::{Epoch, Revision};
 use wattle_view::Index;
 
 use super::passage::{Passage, Passages};
@@ -27,11 +27,17 @@ struct Shared {
     news: watch::Sender<Revision>,
     head: watch::Sender<Revision>,
     ready: watch::Sender<bool>,
+    /// Written while the index is: who reads one and then the other, holding the index, gets a pair.
+    epoch: Mutex<Option<Epoch>>,
+    /// How many epochs there were.
+    era: AtomicU64,
     freshness: Mutex<Freshness>,
     stale_after: Duration,
     told_stale: AtomicBool,
     passages: Mutex<Passages>,
     handed: Histogram,
+    repairs: AtomicU64,
+    lists: AtomicU64,
 }
 
 /// When the index was last known to hold all that the store held.
@@ -46,18 +52,32 @@ impl Live {
             news: watch::Sender::new(Revision::ZERO),
             head: watch::Sender::new(Revision::ZERO),
             ready: watch::Sender::new(false),
+            epoch: Mutex::default(),
+            era: AtomicU64::new(0),
             freshness: Mutex::new(Freshness(Instant::now())),
             stale_after,
             told_stale: AtomicBool::new(false),
             passages: Mutex::default(),
             // 100 µs to 6.5 s.
             handed: Histogram::new(exponential_buckets(0.0001, 2.0, 17)),
+            repairs: AtomicU64::new(0),
+            lists: AtomicU64::new(0),
         }))
     }
 
     /// The index. Hold it briefly and never across an await: the feed waits for it.
     pub fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.0.index.read()
+    }
+
+    /// The epoch of the store that the index shows; `None` until it was listed.
+    pub fn epoch(&self) -> Option<Epoch> {
+        *self.0.epoch.lock()
+    }
+
+    /// A number for the epoch: with another one, all that an agent was told is of another store.
+    pub fn era(&self) -> u64 {
+        self.0.era.load(Ordering::Acquire)
     }
 
     /// The index's head for those who serve it: they are woken when there is something new in it,
@@ -93,14 +113,37 @@ impl Live {
         self.0.passages.lock().of(revision)
     }
 
+    /// How often the index was found wrong by comparing it with the store, and made anew.
+    pub fn repairs(&self) -> u64 {
+        self.0.repairs.load(Ordering::Relaxed)
+    }
+
+    /// How often everything was listed.
+    pub fn lists(&self) -> u64 {
+        self.0.lists.load(Ordering::Relaxed)
+    }
+
     /// From commits made here until every waiting stream was woken, in seconds.
     pub fn handed(&self) -> &Histogram {
         &self.0.handed
     }
 
+    /// Puts another index in the place of this one: a list brings one.
+    pub(super) fn replace(&self, index: Index, epoch: Option<Epoch>) {
+        let head = index.head();
+        self.0.lists.fetch_add(1, Ordering::Relaxed);
+        self.publish(&[(head, None)], true, |live| {
+            *live = index;
+            let mut known = self.0.epoch.lock();
+            if std::mem::replace(&mut *known, epoch) != epoch {
+                self.0.era.fetch_add(1, Ordering::Release);
+            }
+        });
+    }
+
     /// Changes the index and tells the new head. `revisions` are those that come with the change,
-    /// rising, each with its commit where that was here; a list brings one. `news` where any of them
-    /// means something to the view.
+    /// rising, each with its commit where that was here. `news` where any of them means something to
+    /// the view.
     pub(super) fn publish(
         &self,
         revisions: &[(Revision, Option<Moment>)],
@@ -120,7 +163,10 @@ impl Live {
         }
         drop(passages);
         // First those who serve: who has waited for a revision then finds that they know of it.
-        self.0.news.send_if_modified(|last| std::mem::replace(last, head) != head && news);
+        self.0.news.send_if_modified(|last| {
+            *last = head;
+            news
+        });
         self.0.head.send_if_modified(|last| std::mem::replace(last, head) != head);
         let handed = Instant::now();
         self.0.passages.lock().handed(revisions.len(), handed);
@@ -128,6 +174,10 @@ impl Live {
             let after = handed.saturating_duration_since(moment.at.into());
             self.0.handed.observe(after.as_secs_f64());
         }
+    }
+
+    pub(super) fn count_repair(&self) {
+        self.0.repairs.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn set_ready(&self) {

@@ -4,6 +4,7 @@
 //! A lost watch is taken up where it ended; a log that has forgotten that place means a new list
 //! and a new index. Until then the old index serves, and says that it is stale.
 
+mod audit;
 mod convert;
 mod live;
 mod passage;
@@ -11,16 +12,23 @@ mod pulse;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use wattle_model::Revision;
+use wattle_model::{Epoch, Revision};
 use wattle_runtime::backoff::Backoff;
 use wattle_view::{Change, Index, Transaction};
 
-use self::pulse::Beats;
+use self::{
+    audit::{Audit, Seen, Wrong},
+    pulse::Beats,
+};
 pub use self::{live::Live, passage::Passage, pulse::Pulse};
-use super::{Change as Stored, Operation, Store, StoreError, Watch, WatchError, keys};
+use super::{
+    Change as Stored, Key, Operation, Outcome, Store, StoreError, Transaction as Write, Watch,
+    WatchError, keys,
+};
 
 /// Transactions applied under one lock, at most.
 const BATCH: usize = 256;
@@ -32,6 +40,15 @@ pub struct Feed {
     store: Arc<dyn Store>,
     live: Live,
     pulse: Pulse,
+    seen: Seen,
+}
+
+/// What a feed does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    RenewEpoch,
+    List,
+    Watch,
 }
 
 impl Feed {
@@ -43,7 +60,7 @@ impl Feed {
     /// As [`Feed::new`], looking at its watch as closely as `pulse` says.
     pub fn with_pulse(store: Arc<dyn Store>, pulse: Pulse) -> (Self, Live) {
         let live = Live::empty(pulse.stale_after);
-        (Self { store, live: live.clone(), pulse }, live)
+        (Self { store, live: live.clone(), pulse, seen: Seen::default() }, live)
     }
 
     /// Keeps the index at the store's head until it is told to end.
@@ -53,24 +70,17 @@ impl Feed {
 
     async fn follow(&mut self) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-        let mut listed = false;
+        let mut next = Next::List;
         loop {
-            let attempt = async {
-                if !listed {
-                    self.list().await?;
-                    listed = true;
-                }
-                self.watch(&mut backoff).await
-            };
-            match attempt.await {
+            match self.go_on(&mut next, &mut backoff).await {
                 Ok(()) => {}
                 Err(WatchError::Compacted(first)) => {
                     tracing::info!(%first, "the store's log begins later: listing again");
-                    listed = false;
+                    next = Next::List;
                 }
                 Err(WatchError::Store(StoreError::Replaced(why))) => {
-                    tracing::warn!(why, "the store was replaced: listing again");
-                    listed = false;
+                    tracing::warn!(why, "the store was replaced");
+                    next = Next::RenewEpoch;
                 }
                 Err(WatchError::Store(error)) => {
                     tracing::debug!(%error, "watch lost");
@@ -82,65 +92,125 @@ impl Feed {
         }
     }
 
+    async fn go_on(&mut self, next: &mut Next, backoff: &mut Backoff) -> Result<(), WatchError> {
+        if *next == Next::RenewEpoch {
+            self.renew_epoch().await?;
+            *next = Next::List;
+        }
+        if *next == Next::List {
+            self.list().await?;
+            *next = Next::Watch;
+        }
+        let watched = self.watch(backoff).await;
+        if let Ok(wrong) = &watched {
+            tracing::warn!(?wrong, "the watch and the store differ: listing again");
+            self.live.count_repair();
+            *next = Next::List;
+        }
+        watched.map(drop)
+    }
+
+    /// Gives the store another epoch, where it still has the one that the index shows: what agents
+    /// were told of that one may never have been in this store. Of several replicas one does it.
+    async fn renew_epoch(&self) -> Result<(), StoreError> {
+        let Some(shown) = self.live.epoch() else { return Ok(()) };
+        let stored = self.store.get(&keys::epoch()).await?.ok_or_else(empty)?;
+        if stored.value != shown.as_bytes()[..] {
+            return Ok(());
+        }
+        let made = rand::random::<[u8; 16]>().to_vec().into();
+        match self.store.commit(Write::default().replace(&stored, made)).await? {
+            Outcome::Committed(revision) => tracing::warn!(%revision, "the store has a new epoch"),
+            Outcome::Conflict => {}
+        }
+        Ok(())
+    }
+
     /// Reads everything and swaps a new index in.
     async fn list(&mut self) -> Result<(), WatchError> {
         let snapshot = self.store.snapshot(&keys::all()).await?;
         let (revision, mut pages) = (snapshot.revision, snapshot.pages);
-        let mut items = Vec::new();
+        let (mut items, mut seen, mut epoch) = (Vec::new(), Seen::default(), None);
         while let Some(page) = pages.try_next().await? {
             for item in page {
+                seen.listed(&item.key, item.modified);
+                epoch = epoch_in(&item.key, &item.value).or(epoch);
                 let operation = Operation::Put(item.key, item.value);
                 let change = readable(&operation, item.modified);
                 items.extend(change.map(|change| (item.modified, change)));
             }
         }
+        // A store that lost everything isn't one from which everything was deleted.
+        if epoch.is_none() && self.live.epoch().is_some() {
+            return Err(empty().into());
+        }
         let records = items.len();
-        let index = Index::from_list(revision, items);
-        self.live.publish(&[(revision, None)], true, |live| *live = index);
+        self.live.replace(Index::from_list(revision, items), epoch);
+        self.seen = seen;
         tracing::info!(%revision, records, "view listed");
         Ok(())
     }
 
-    /// Applies what happens after the index's head, until the watch is lost. The index is ready, and
-    /// fresh, once the watch has brought a heartbeat.
-    async fn watch(&mut self, backoff: &mut Backoff) -> Result<(), WatchError> {
+    /// Applies what happens after the index's head, until the watch is lost or found wrong. The index
+    /// is ready, and fresh, once the watch has brought a heartbeat.
+    async fn watch(&mut self, backoff: &mut Backoff) -> Result<Wrong, WatchError> {
         let mut head = self.live.read().head();
         let watch: Watch = self.store.watch(&keys::all(), head).await?;
         let mut batches = watch.ready_chunks(BATCH);
         let mut beats = Beats::begin(self.store.clone(), self.pulse);
+        let mut audit = Audit::begin(self.store.clone(), self.pulse.audit_every);
         loop {
+            let mut lost = Ok(());
             tokio::select! {
                 batch = batches.next() => {
-                    let Some(batch) = batch else { return Ok(()) };
-                    let applied = self.apply(batch);
+                    let ended = || StoreError::Unavailable("the watch ended".to_owned());
+                    lost = self.apply(batch.ok_or_else(ended)?, &mut audit);
                     head = self.live.read().head();
-                    self.seen(&mut beats, head, backoff);
-                    applied?;
                 }
-                gone_on = beats.go_on() => {
+                gone_on = beats.go_on(head) => {
                     gone_on?;
-                    self.seen(&mut beats, head, backoff);
                     self.live.tell_staleness();
                 }
+                () = audit.go_on() => {}
+            }
+            if let Some(when) = beats.brought(head) {
+                self.live.fresh_at(when);
+                self.live.set_ready();
+                backoff.reset();
+            }
+            lost?;
+            if let Some(wrong) = audit.compare(&self.seen, head) {
+                return Ok(wrong);
             }
         }
     }
 
-    fn seen(&self, beats: &mut Beats, head: Revision, backoff: &mut Backoff) {
-        if let Some(when) = beats.brought(head) {
-            self.live.fresh_at(when);
-            self.live.set_ready();
-            backoff.reset();
-        }
-    }
-
-    fn apply(&self, batch: Vec<Result<Stored, WatchError>>) -> Result<(), WatchError> {
+    fn apply(
+        &mut self,
+        batch: Vec<Result<Stored, WatchError>>,
+        audit: &mut Audit,
+    ) -> Result<(), WatchError> {
         let mut transactions = Vec::with_capacity(batch.len());
-        let mut lost = Ok(());
+        let (mut lost, mut head) = (Ok(()), self.live.read().head());
         for item in batch {
             match item {
-                Ok(stored) => transactions.push(converted(&stored)),
-                Err(error) => lost = Err(error),
+                // Told again.
+                Ok(stored) if stored.revision <= head => {}
+                Ok(stored) if self.is_of_another_epoch(&stored) => {
+                    lost = Err(StoreError::Replaced("it has another epoch".to_owned()).into());
+                    break;
+                }
+                Ok(stored) => {
+                    head = stored.revision;
+                    self.seen.changed(&stored);
+                    audit.changed(&stored);
+                    transactions.push(converted(&stored));
+                }
+                // The first one is the reason; what a store says after it doesn't count.
+                Err(error) => {
+                    lost = Err(error);
+                    break;
+                }
             }
         }
         let committed = |revision| (revision, self.store.committed_at(revision));
@@ -153,6 +223,25 @@ impl Feed {
         });
         lost
     }
+
+    /// Somebody gave the store another epoch: what it holds is to be read from the beginning.
+    fn is_of_another_epoch(&self, stored: &Stored) -> bool {
+        let told = stored.operations.iter().find_map(|operation| match operation {
+            Operation::Put(key, value) => epoch_in(key, value),
+            Operation::Delete(_) => None,
+        });
+        told.is_some() && told != self.live.epoch()
+    }
+}
+
+fn epoch_in(key: &Key, value: &Bytes) -> Option<Epoch> {
+    (*key == keys::epoch()).then(|| Epoch::try_from(value.as_ref()).ok()).flatten()
+}
+
+fn empty() -> StoreError {
+    StoreError::Unavailable(
+        "the store holds no control plane any more: put back a backup".to_owned(),
+    )
 }
 
 fn converted(stored: &Stored) -> Transaction {

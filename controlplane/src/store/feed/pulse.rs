@@ -11,17 +11,23 @@ use wattle_model::Revision;
 use crate::store::{Store, StoreError};
 
 /// How closely a feed looks at its watch.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulse {
     /// Between heartbeats.
     pub every: Duration,
     /// An index for which none has come for so long is stale.
     pub stale_after: Duration,
+    /// Between comparisons of what the feed has seen with what the store holds.
+    pub audit_every: Duration,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { every: Duration::from_secs(2), stale_after: Duration::from_secs(10) }
+        Self {
+            every: Duration::from_secs(2),
+            stale_after: Duration::from_secs(10),
+            audit_every: Duration::from_secs(300),
+        }
     }
 }
 
@@ -45,9 +51,11 @@ pub(super) struct Beats {
     state: State,
 }
 
+type Answer = BoxFuture<'static, Result<Revision, StoreError>>;
+
 enum State {
     Waiting { until: Instant },
-    Asking { since: Instant, answer: BoxFuture<'static, Result<Revision, StoreError>> },
+    Asking { since: Instant, head: Revision, answer: Answer },
     Expecting { since: Instant, revision: Revision },
 }
 
@@ -57,9 +65,10 @@ impl Beats {
         Self { store, pulse, state: State::Waiting { until: Instant::now() } }
     }
 
-    /// Goes on with the next heartbeat. Fails where the watch hasn't brought one in time, or where
-    /// the store is another. May be dropped at any time and called again.
-    pub(super) async fn go_on(&mut self) -> Result<(), StoreError> {
+    /// Goes on with the next heartbeat; `head` is how far the watch has come. Fails where it hasn't
+    /// brought one in time, or where the store is another. May be dropped at any time and called
+    /// again.
+    pub(super) async fn go_on(&mut self, head: Revision) -> Result<(), StoreError> {
         match &mut self.state {
             State::Waiting { until } => {
                 sleep_until(*until).await;
@@ -68,12 +77,18 @@ impl Beats {
                     let late = |_| StoreError::Unavailable("no heartbeat was taken".to_owned());
                     timeout(patience, store.beat()).await.map_err(late)?
                 };
-                self.state = State::Asking { since: Instant::now(), answer: Box::pin(answer) };
+                let since = Instant::now();
+                self.state = State::Asking { since, head, answer: Box::pin(answer) };
                 Ok(())
             }
-            State::Asking { since, answer } => {
-                let since = *since;
+            State::Asking { since, head, answer } => {
+                let (since, head) = (*since, *head);
                 match answer.await {
+                    Ok(revision) if revision < head => {
+                        return Err(StoreError::Replaced(format!(
+                            "it is at revision {revision}, and was at {head}"
+                        )));
+                    }
                     Ok(revision) => self.state = State::Expecting { since, revision },
                     Err(error @ StoreError::Replaced(_)) => return Err(error),
                     Err(error) => {

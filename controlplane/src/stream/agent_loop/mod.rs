@@ -68,6 +68,8 @@ struct AgentLoop {
     shared: Arc<Shared>,
     call: Call,
     accept_stale: bool,
+    /// The store that the agent is served from.
+    era: u64,
     registration: Registration,
     head: watch::Receiver<Revision>,
     cursor: Cursor,
@@ -107,7 +109,7 @@ impl AgentLoop {
         requests: &mut Requests,
     ) -> Result<Box<Self>, Farewell> {
         let hello = opening::hello(requests).await?;
-        let start = opening::decide(&shared, &call, &hello).await?;
+        let (start, era) = opening::decide(&shared, &call, &hello).await?;
         let unavailable = |error| {
             tracing::debug!(%error, "no config");
             Farewell::retry(Reason::Stale)
@@ -136,7 +138,7 @@ impl AgentLoop {
             node = %call.node, network = %call.network, from = %applied,
             full_set = full_set.map(FullSet::as_str), "agent connected"
         );
-        let (epoch, replica) = (shared.replica.epoch, shared.replica.id);
+        let (epoch, replica) = (era.epoch, shared.replica.id);
         let heartbeat = shared.pace.heartbeat;
         outlet.send(encode::welcome(epoch, full_set.is_some(), replica, heartbeat)).await;
         Ok(Box::new(Self {
@@ -157,6 +159,7 @@ impl AgentLoop {
             shared,
             call,
             accept_stale: hello.accept_stale,
+            era: era.number,
             registration,
         }))
     }

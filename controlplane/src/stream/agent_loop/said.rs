@@ -34,6 +34,7 @@ impl AgentLoop {
         if let Some(question) = self.inspection() {
             return Ok(Some(question));
         }
+        self.check_era()?;
         let head = *self.head.borrow_and_update();
         let up_to_date =
             self.sight.is_some_and(|sight| sight.revision == head) && !self.cursor.owes_commit();
@@ -41,6 +42,14 @@ impl AgentLoop {
             return Ok(Some(page));
         }
         Ok(self.heartbeat())
+    }
+
+    /// An agent of another store than the view's comes again, and gets a full set.
+    fn check_era(&self) -> Result<(), Farewell> {
+        match self.shared.replica.live.era() == self.era {
+            true => Ok(()),
+            false => Err(Farewell::retry(Reason::Behind)),
+        }
     }
 
     /// What an operator wants to know; nothing of a peer that the agent doesn't see.
@@ -65,6 +74,8 @@ impl AgentLoop {
         }
         let shared = Arc::clone(&self.shared);
         let index = shared.replica.live.read();
+        // Again, holding the index: what is read of it is of this store.
+        self.check_era()?;
         if from != Revision::ZERO && !index.resumable(from) {
             // The view was listed anew and has forgotten, or unlearned, where this agent stands.
             return Err(Farewell::retry(Reason::Behind));

@@ -90,6 +90,36 @@ async fn a_full_set_comes_in_pages_of_64_kib() {
     assert_eq!(world.sessions.full_sets(), [("first", 1), ("other-epoch", 1)].into());
 }
 
+/// Somebody restored the store, or another replica found it set back.
+#[tokio::test]
+async fn another_epoch_ends_streams_and_brings_full_sets() {
+    let world = World::new().await;
+    let (a, b) = (world.enroll().await, world.enroll().await);
+    let (mut one, mut two) =
+        (Agent::joined(&world, &a, 1).await, Agent::joined(&world, &b, 2).await);
+    world.set_epoch([7; 16]).await;
+    for agent in [&mut one, &mut two] {
+        let retry = loop {
+            match agent.next().await {
+                Message::Retry(retry) => break retry,
+                Message::Frame(_) | Message::Heartbeat(_) => {}
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(retry.reason(), Reason::Behind);
+        assert_eq!(agent.end().await.code(), tonic::Code::Ok);
+    }
+    let held = one.cut();
+    let (mut one, welcome) = Agent::connect(&world, &a, held).await;
+    assert!(welcome.full_set);
+    assert_eq!(welcome.epoch, [7; 16].as_slice());
+    assert!(one.batch_acked().await.commit.full_set);
+    assert_eq!(world.sessions.full_sets(), [("first", 2), ("other-epoch", 1)].into());
+    // Nobody's stream ends for the same epoch put again.
+    world.set_epoch([7; 16]).await;
+    one.heartbeat().await;
+}
+
 #[tokio::test]
 async fn a_wrong_digest_at_head_is_a_full_set() {
     let world = World::new().await;

@@ -50,8 +50,11 @@ const PACE: Pace = Pace {
     grace: Duration::from_secs(2),
 };
 /// As above.
-const PULSE: Pulse =
-    Pulse { every: Duration::from_millis(100), stale_after: Duration::from_secs(1) };
+const PULSE: Pulse = Pulse {
+    every: Duration::from_millis(100),
+    stale_after: Duration::from_secs(1),
+    audit_every: Duration::from_millis(300),
+};
 /// How long anything may take before a test fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -108,7 +111,6 @@ impl World {
             live: live.clone(),
             ca: Arc::new(cluster.ca),
             trust_domain: cluster.trust_domain,
-            epoch: cluster.epoch,
             roots: cluster.roots,
             advertised: vec!["127.0.0.1:7443".to_owned()],
             roster: Roster::alone(&["127.0.0.1:7443".to_owned()]),
@@ -183,6 +185,11 @@ impl World {
     pub(super) async fn change(&self, node: &Node, port: u16) -> Revision {
         let put = Transaction::default().put(keys::peer(&network(), node.id), entry_of(node, port));
         self.commit(put).await
+    }
+
+    /// What a replica does that finds the store set back.
+    pub(super) async fn set_epoch(&self, epoch: [u8; 16]) -> Revision {
+        self.commit(Transaction::default().put(keys::epoch(), epoch.to_vec().into())).await
     }
 
     /// What another replica says every other second.

@@ -1,0 +1,191 @@
+//! The feed over a real etcd: what is compacted away, set back or lost below it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::DropGuard;
+use wattle_controlplane::store::{
+    Outcome, Store, Transaction,
+    etcd::{Etcd, EtcdConfig},
+    feed::{Live, Pulse},
+    keys,
+};
+use wattle_etcd::{EtcdCluster, Version};
+use wattle_model::{Epoch, NodeId, Revision};
+use wattle_runtime::shutdown::Shutdown;
+use wattle_view::Life;
+
+use crate::{commit, history::Writer, line::Line, network, reaches, said, soon, start_with};
+
+/// Slower than the others': etcd waits for a disk that others use, too.
+const PULSE: Pulse = Pulse {
+    every: Duration::from_millis(100),
+    stale_after: Duration::from_secs(5),
+    audit_every: Duration::from_millis(500),
+};
+
+fn start(store: Arc<dyn Store>) -> (Live, DropGuard) {
+    start_with(store, PULSE)
+}
+
+async fn ready(live: &Live) {
+    timeout(Duration::from_secs(20), live.ready()).await.expect("ready in time");
+}
+
+fn open(cluster: &EtcdCluster) -> (Arc<dyn Store>, DropGuard) {
+    let config = EtcdConfig {
+        endpoints: cluster.urls().iter().map(|url| url.parse().unwrap()).collect(),
+        prefix: "/feed/".parse().unwrap(),
+        tls: None,
+        user: None,
+    };
+    let shutdown = Shutdown::new();
+    let store = Etcd::open(&config, &shutdown).unwrap();
+    (Arc::new(store), shutdown.token().drop_guard())
+}
+
+async fn compact(cluster: &EtcdCluster, revision: Revision) {
+    let mut client = etcd_client::Client::connect(cluster.urls(), None).await.unwrap();
+    client.compact(i64::try_from(revision.0).unwrap(), None).await.unwrap();
+}
+
+fn epoch(byte: u8) -> Transaction {
+    Transaction::default().put(keys::epoch(), Bytes::from(vec![byte; 16]))
+}
+
+/// A relist is a difference: an agent that was told all until the cut is told the rest, deletions
+/// included, from the index that was listed anew.
+async fn what_is_compacted_away_is_listed(version: Version) {
+    let cluster = EtcdCluster::start(version, 1).unwrap();
+    let (store, _end) = open(&cluster);
+    let line = Line::to(store.clone());
+    let (live, _end) = start(line.clone());
+    let (unbroken, _end) = start(store.clone());
+    ready(&live).await;
+    ready(&unbroken).await;
+    let mut writer = Writer::new(6);
+    let (deleted, add) = writer.add();
+    let mut head = commit(store.as_ref(), add).await;
+    reaches(&live, head).await;
+    line.cut();
+    head = commit(store.as_ref(), writer.delete(deleted, head)).await;
+    writer.learn(head);
+    for _ in 0..40 {
+        head = commit(store.as_ref(), writer.step()).await;
+        writer.learn(head);
+    }
+    compact(&cluster, head).await;
+    line.mend();
+    reaches(&live, head).await;
+    reaches(&unbroken, head).await;
+    assert_eq!(live.lists(), 2, "what was compacted can only be listed");
+    assert_eq!(live.read().life(&network(), deleted), Life::Deleted);
+    let nodes = writer.nodes();
+    same(&live, &unbroken, &nodes).await;
+}
+
+/// Pull for pull, once both are at one head: heartbeats move it.
+async fn same(one: &Live, other: &Live, nodes: &[NodeId]) {
+    soon("the same", || {
+        let (one, other) = (one.read(), other.read());
+        one.head() == other.head() && {
+            assert_eq!(said(&one, nodes), said(&other, nodes));
+            true
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_etcd_3_4_compacts_away_is_listed() {
+    what_is_compacted_away_is_listed(Version::V34).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_etcd_3_6_compacts_away_is_listed() {
+    what_is_compacted_away_is_listed(Version::V36).await;
+}
+
+/// Two replicas over an etcd that is put back to an hour ago: one new epoch, and both show what
+/// the store now holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_set_back_gets_one_new_epoch() {
+    let mut cluster = EtcdCluster::start(Version::V36, 1).unwrap();
+    let (store, _end) = open(&cluster);
+    let mut writer = Writer::new(7);
+    let old = Epoch::new([1; 16]);
+    commit(store.as_ref(), epoch(1)).await;
+    let (kept, add) = writer.add();
+    commit(store.as_ref(), add).await;
+    let (one, _end_one) = start(store.clone());
+    let (second, _end_second) = open(&cluster);
+    let (two, _end_two) = start(second.clone());
+    ready(&one).await;
+    ready(&two).await;
+    assert_eq!((one.epoch(), two.epoch()), (Some(old), Some(old)));
+
+    let saved = tempfile::tempdir().unwrap();
+    let saved = saved.path().join("saved");
+    cluster.member_mut(0).kill().unwrap();
+    cluster.save(0, &saved).unwrap();
+    cluster.run(0).unwrap();
+    cluster.wait_until_healthy().unwrap();
+    let (lost, add) = writer.add();
+    let mut head = commit_when_it_is_back(store.as_ref(), add).await;
+    for _ in 0..20 {
+        head = commit(store.as_ref(), writer.add().1).await;
+    }
+    for live in [&one, &two] {
+        reaches(live, head).await;
+        assert_eq!(live.read().life(&network(), lost), Life::Live);
+    }
+    let eras = (one.era(), two.era());
+
+    cluster.member_mut(0).kill().unwrap();
+    cluster.put_back(0, Some(&saved)).unwrap();
+    cluster.run(0).unwrap();
+    cluster.wait_until_healthy().unwrap();
+    soon("a new epoch", || one.epoch() != Some(old) && one.epoch() == two.epoch()).await;
+    for live in [&one, &two] {
+        soon("what was lost", || live.read().life(&network(), lost) == Life::Unknown).await;
+        assert_eq!(live.read().life(&network(), kept), Life::Live);
+    }
+    let stored = store.get(&keys::epoch()).await.unwrap().unwrap();
+    assert_eq!(Epoch::try_from(stored.value.as_ref()).ok(), one.epoch());
+    assert_eq!((one.era(), two.era()), (eras.0 + 1, eras.1 + 1), "one new epoch");
+    soon("fresh", || !one.is_stale() && !two.is_stale()).await;
+}
+
+/// An etcd that lost everything isn't a mesh from which everything was deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_lost_everything_takes_nothing_away() {
+    let mut cluster = EtcdCluster::start(Version::V36, 1).unwrap();
+    let (store, _end) = open(&cluster);
+    let mut writer = Writer::new(8);
+    commit(store.as_ref(), epoch(1)).await;
+    let (node, add) = writer.add();
+    commit(store.as_ref(), add).await;
+    let (live, _end) = start(store.clone());
+    ready(&live).await;
+    cluster.member_mut(0).kill().unwrap();
+    cluster.put_back(0, None).unwrap();
+    cluster.run(0).unwrap();
+    cluster.wait_until_healthy().unwrap();
+    soon("stale", || live.is_stale()).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(live.read().life(&network(), node), Life::Live);
+    assert!(live.is_stale());
+    assert!(store.get(&keys::epoch()).await.unwrap().is_none(), "nothing was made up");
+}
+
+/// After a restart of etcd the first commits may find a dead connection.
+async fn commit_when_it_is_back(store: &dyn Store, transaction: Transaction) -> Revision {
+    for _ in 0..50 {
+        if let Ok(Outcome::Committed(revision)) = store.commit(transaction.clone()).await {
+            return revision;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("etcd doesn't come back")
+}
