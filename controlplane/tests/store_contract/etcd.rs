@@ -1,5 +1,9 @@
 //! The etcd backend: the contract on both versions, and what an etcd does to its clients.
 
+mod access;
+mod compaction;
+mod members;
+
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::OwnedMutexGuard;
