@@ -211,6 +211,7 @@ impl Bound {
             // One of our own tasks broke.
             () = self.serving.requested() => {}
             () = self.background.requested() => {}
+            () = self.health.follow(&self.replica.live) => {}
         }
         tracing::info!(grace = ?self.grace, "draining");
         self.health.not_serving().await;

@@ -5,11 +5,13 @@ use std::{
     future::Ready,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures::future::Either;
 use http::{Request, Response};
 use prometheus_client::registry::Registry;
+use tokio::time::sleep;
 use tonic::{body::Body, server::NamedService as _, service::Routes};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::{Layer as _, Service, util::BoxCloneSyncService};
@@ -29,16 +31,16 @@ use crate::{
     nodes::Nodes,
     replica::Replica,
     replicas::Replicas,
+    store::feed::Live,
     stream::{self, Pace, SyncService},
 };
 
 /// The names under which health is asked for; the empty one is the whole replica.
-const HEALTH_NAMES: [&str; 4] = [
-    "",
-    "wattle.admin.v1.AdminService",
-    "wattle.enroll.v1.EnrollmentService",
-    "wattle.sync.v1.SyncService",
-];
+const HEALTH_NAMES: [&str; 4] =
+    ["", "wattle.admin.v1.AdminService", "wattle.enroll.v1.EnrollmentService", STREAMS];
+const STREAMS: &str = "wattle.sync.v1.SyncService";
+/// How often health looks whether the view is stale.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Bytes of an enrolment at the most: strangers may send them.
 const ENROLMENT_BYTES: usize = 64 << 10;
@@ -134,6 +136,22 @@ impl Health {
     /// Calls should go elsewhere.
     pub async fn not_serving(&self) {
         self.set(ServingStatus::NotServing).await;
+    }
+
+    /// Says that calls should go elsewhere for as long as the view is stale. Not of streams: a stale
+    /// replica keeps those it has, and takes agents that come back. Runs until it is dropped.
+    pub async fn follow(&self, live: &Live) {
+        let mut told = false;
+        loop {
+            let stale = live.is_stale();
+            if std::mem::replace(&mut told, stale) != stale {
+                let status = if stale { ServingStatus::NotServing } else { ServingStatus::Serving };
+                for name in HEALTH_NAMES.into_iter().filter(|name| *name != STREAMS) {
+                    self.0.set_service_status(name, status).await;
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn set(&self, status: ServingStatus) {

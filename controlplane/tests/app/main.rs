@@ -3,6 +3,7 @@
 
 mod apply;
 mod drain;
+mod etcd;
 mod methods;
 mod metrics;
 mod process;
@@ -43,7 +44,11 @@ pub(crate) fn config(data_dir: &Path) -> Config {
 }
 
 pub(crate) async fn start(data_dir: &Path) -> Running {
-    Running::run(app::build(config(data_dir)).await.unwrap())
+    start_with(config(data_dir)).await
+}
+
+pub(crate) async fn start_with(config: Config) -> Running {
+    Running::run(app::build(config).await.unwrap())
 }
 
 impl Running {
