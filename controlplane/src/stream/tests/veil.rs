@@ -102,6 +102,8 @@ async fn next(
             return Some((Err(lost), (watch, sight)));
         }
         tokio::select! {
+            // First: what is committed after the veil has come down must not slip through.
+            biased;
             _ = sight.changed() => {}
             item = watch.next(), if now == Sight::Clear => return Some((item?, (watch, sight))),
         }
