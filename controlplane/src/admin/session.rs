@@ -35,8 +35,12 @@ const CATCH_UP: Duration = Duration::from_secs(3);
 impl Agents {
     /// The store's head, once the index shows it.
     pub(super) async fn caught_up(&self) -> Result<Revision, Status> {
-        let head = self.replica.store.head().await.map_err(store_failed)?;
+        let mut head = self.replica.store.head().await.map_err(store_failed)?;
         let mut indexed = self.replica.live.head();
+        if *indexed.borrow() < head {
+            // Where others write to the same store, that one may never come; a heartbeat does.
+            head = self.replica.store.beat().await.map_err(store_failed)?;
+        }
         let reached = timeout(CATCH_UP, indexed.wait_for(|indexed| *indexed >= head)).await;
         match reached {
             Ok(Ok(_)) => Ok(head),

@@ -79,6 +79,13 @@ async fn two_control_planes_on_one_etcd_are_one() {
         head.wait_for(|head| head.0 >= revision).await.unwrap();
     }
 
+    // Others write to the same etcd: that hides nothing and holds nobody up.
+    let mut stranger = etcd_client::Client::connect(cluster.urls(), None).await.unwrap();
+    for i in 0..20 {
+        stranger.put("/stranger/key", i.to_string(), None).await.unwrap();
+        assert_eq!((nodes(&at_one).await, nodes(&at_two).await), (1, 1));
+    }
+
     // Without the store they say so, and go on with what they have.
     cluster.member_mut(0).kill().unwrap();
     let began = Instant::now();
