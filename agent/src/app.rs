@@ -6,17 +6,17 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use tokio::{
     select,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
 };
 use wattle_model::{Endpoint, NodeName, PrivateKey};
 use wattle_runtime::shutdown::{self, Shutdown};
 
 use crate::{
     config::{self, Command, Config, DeviceArgs, JoinArgs, RunArgs},
-    join::{self, Wishes},
+    join::{self, Wishes as JoinWishes},
     kernel::{self, Host},
     leave,
-    reconcile::{Mesh, Open, Reconciler},
+    reconcile::{Mesh, Open, Reconciler, Surroundings, Wishes},
     renew, report,
     session::{self, Outcome, Parts, Session, SessionState, SessionStatus},
     state::{
@@ -66,6 +66,12 @@ pub async fn run(config: Config) -> anyhow::Result<Exit> {
             leave::leave(args).await?;
             Ok(Exit::Done("left: node, interface and identity are gone".into()))
         }
+        Command::Down(args) => {
+            leave::down(args).await?;
+            Ok(Exit::Done(
+                "down: interface, routes and rules are gone, the identity is kept".into(),
+            ))
+        }
     }
 }
 
@@ -93,8 +99,8 @@ fn joined(identity: &Identity) -> String {
     format!("joined network {} as {} ({})", settings.network, settings.name, addresses.join(", "))
 }
 
-fn wishes(name: Option<NodeName>, device: &DeviceArgs) -> Wishes {
-    Wishes {
+fn wishes(name: Option<NodeName>, device: &DeviceArgs) -> JoinWishes {
+    JoinWishes {
         name,
         interface: device.interface.clone(),
         listen_port: device.listen_port,
@@ -103,11 +109,12 @@ fn wishes(name: Option<NodeName>, device: &DeviceArgs) -> Wishes {
 }
 
 async fn daemon(args: RunArgs) -> anyhow::Result<Exit> {
-    let DeviceArgs { interface, dataplane, listen_port, .. } = args.device.clone();
+    let device = args.device.clone();
     let data_plane = move |key: PrivateKey| -> anyhow::Result<Open> {
+        let (dataplane, place) = (device.dataplane, device.place(&key));
         Ok(Box::new(move || {
-            let (name, key) = (interface.clone(), key.clone());
-            Box::pin(async move { kernel::open(dataplane, &name, &key, listen_port).await })
+            let place = place.clone();
+            Box::pin(async move { kernel::open(dataplane, &place).await })
         }))
     };
     run_with(args, data_plane, async { shutdown::signals().await.map(drop) }).await
@@ -148,17 +155,15 @@ async fn run_with(
         tracing::error!("this node was deleted: `wattle-agent join` enrols the machine anew");
         return Ok(Exit::Removed);
     }
-    let DeviceArgs { interface, listen_port, endpoints, .. } = args.device;
     let open = data_plane(identity.wireguard_key.clone())?;
     let build = Build {
         state,
         identity,
         open,
         socket: args.state.socket(),
-        host: Host::read(&interface).await?,
-        interface,
-        listen_port,
-        declared: endpoints,
+        host: Host::read(&args.device.interface).await?,
+        wishes: args.device.wishes()?,
+        declared: args.device.endpoints,
     };
     let agent = Agent::build(build).await?;
     agent.run(stop).await
@@ -182,8 +187,7 @@ pub(crate) struct Build {
     pub(crate) identity: Identity,
     pub(crate) open: Open,
     pub(crate) socket: PathBuf,
-    pub(crate) interface: String,
-    pub(crate) listen_port: u16,
+    pub(crate) wishes: Wishes,
     pub(crate) declared: Vec<Endpoint>,
     /// This machine's addresses.
     pub(crate) host: Host,
@@ -209,9 +213,11 @@ impl Agent {
     pub(crate) async fn build(build: Build) -> anyhow::Result<Self> {
         let (log, held) = build.state.committed()?;
         let host = watch::Sender::new(Arc::new(build.host));
+        let noticed = Arc::new(Notify::new());
+        let surroundings = Surroundings { host: host.subscribe(), noticed: noticed.clone() };
+        let interface = build.wishes.interface.clone();
         let (reconciler, mesh) =
-            restore(build.open, &build.identity, build.listen_port, &held, host.subscribe())
-                .await?;
+            restore(build.open, &build.identity, build.wishes, &held, surroundings).await?;
 
         let (work, front) = (Shutdown::new(), Shutdown::new());
         let (tell_removed, removed) = mpsc::channel(2);
@@ -230,7 +236,7 @@ impl Agent {
             identity: identity.clone(),
             session: status.clone(),
             mesh: mesh.clone(),
-            interface: build.interface.clone(),
+            interface: interface.clone(),
         };
         let session = Session::new(parts, session_status, work.token());
         let listener = socket::listen(&build.socket)
@@ -239,7 +245,7 @@ impl Agent {
         work.spawn("reconcile", reconciler.run(work.token()));
         work.spawn("session", ends(session.run(), tell_removed.clone()));
         work.spawn("renew", ends(renew::run(identity.clone(), work.token()), tell_removed));
-        work.spawn("host", report::watch_host(build.interface, host, work.token()));
+        work.spawn("host", report::watch_host(interface, host, noticed, work.token()));
         front.spawn("status", socket::serve(listener, sources, ask_leave, front.token()));
         let (state, session) = (build.state, status);
         Ok(Self { state, identity, session, mesh, work, front, removed, leaves })
@@ -313,15 +319,15 @@ impl Agent {
 async fn restore(
     open: Open,
     identity: &Identity,
-    listen_port: u16,
+    wishes: Wishes,
     held: &Held,
-    host: watch::Receiver<Arc<Host>>,
+    surroundings: Surroundings,
 ) -> anyhow::Result<(Reconciler, Mesh)> {
     let public_key =
         wireguard_key::public(&identity.wireguard_key).context("the identity's WireGuard key")?;
     let (settings, node) = (&identity.settings, identity.node_id);
     let (mut reconciler, mesh) =
-        Reconciler::open(open, node, public_key, listen_port, settings, host).await?;
+        Reconciler::open(open, node, public_key, wishes, settings, surroundings).await?;
     reconciler.restore(session::restored(held)).await;
     tracing::info!(
         node = %settings.name,

@@ -2,6 +2,7 @@
 //! variable, for units and images.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     fmt, fs, io,
     net::SocketAddr,
@@ -10,12 +11,16 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use wattle_model::{Endpoint, JoinToken, NodeName};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use ipnet::IpNet;
+use wattle_model::{Endpoint, JoinToken, NodeName, PrivateKey};
 use wattle_runtime::telemetry::LogFormat;
 use zeroize::Zeroizing;
 
-use crate::kernel::DataPlaneChoice;
+use crate::{
+    kernel::{DataPlaneChoice, Place},
+    reconcile::Wishes,
+};
 
 /// Makes this machine a node of a Wattle network and keeps its WireGuard device as the control
 /// plane says.
@@ -49,6 +54,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Delete this node, remove its interface, and forget its identity.
     Leave(LeaveArgs),
+    /// Take away what the agent made on this machine, its interface, routes and rules, and keep its
+    /// identity: `run` makes them again. For a machine whose agent is stopped or uninstalled, as
+    /// the mesh outlives its agent.
+    Down(DownArgs),
 }
 
 /// Where this agent keeps what it knows.
@@ -81,6 +90,31 @@ pub struct DeviceArgs {
     /// The UDP port that WireGuard listens on; 0 lets it choose one.
     #[arg(long, env = "WATTLE_AGENT_LISTEN_PORT", default_value_t = 51820)]
     pub listen_port: u16,
+    /// The link's MTU [default: the underlay's, less the 60 or 80 bytes that WireGuard adds].
+    #[arg(long, env = "WATTLE_AGENT_MTU", value_parser = value_parser!(u32).range(576..=65_455))]
+    pub mtu: Option<u32>,
+    /// The mark on the tunnel's own packets, and the number of the interface's own routing table,
+    /// which is used for default routes alone. Agents on one machine need different ones.
+    #[arg(
+        long = "fwmark",
+        env = "WATTLE_AGENT_FWMARK",
+        value_name = "NUMBER",
+        default_value = "0x5747",
+        value_parser = mark
+    )]
+    pub mark: u32,
+    /// Send what goes to PREFIX through a node, by its name; repeat it for several.
+    ///
+    /// For networks behind a node, or 0.0.0.0/0 and ::/0 for everything. The node has to forward
+    /// packets, and to translate addresses where what lies behind it doesn't know the way back.
+    #[arg(
+        long = "route",
+        env = "WATTLE_AGENT_ROUTE",
+        value_name = "PREFIX=NODE",
+        value_delimiter = ',',
+        value_parser = via
+    )]
+    pub routes: Vec<(IpNet, NodeName)>,
     /// Where other nodes reach this machine, as ADDRESS:PORT; repeat it for several.
     ///
     /// Replaces what the agent would tell them by itself: the machine's own addresses. The address
@@ -93,6 +127,35 @@ pub struct DeviceArgs {
         value_parser = endpoint
     )]
     pub endpoints: Vec<Endpoint>,
+}
+
+impl DeviceArgs {
+    /// The device to open.
+    pub(crate) fn place(&self, private_key: &PrivateKey) -> Place {
+        Place {
+            interface: self.interface.clone(),
+            private_key: private_key.clone(),
+            listen_port: self.listen_port,
+            mark: self.mark,
+        }
+    }
+
+    /// What the device should be, as far as this machine's administrator decides.
+    pub(crate) fn wishes(&self) -> anyhow::Result<Wishes> {
+        let mut via = BTreeMap::new();
+        for (prefix, node) in &self.routes {
+            if let Some(before) = via.insert(*prefix, node.clone()) {
+                bail!("--route {prefix} goes through {before} and through {node}: which one?");
+            }
+        }
+        Ok(Wishes {
+            interface: self.interface.clone(),
+            listen_port: self.listen_port,
+            mark: self.mark,
+            mtu: self.mtu,
+            via,
+        })
+    }
 }
 
 /// What an enrolment takes besides the token.
@@ -156,6 +219,17 @@ pub struct StatusArgs {
     pub state: StateArgs,
 }
 
+/// `down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub state: StateArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub made: MadeArgs,
+}
+
 /// `leave`.
 #[derive(Debug, Args)]
 pub struct LeaveArgs {
@@ -166,12 +240,40 @@ pub struct LeaveArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub state: StateArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub made: MadeArgs,
+}
+
+/// What the agent made on this machine, as it was told to.
+#[derive(Debug, Args)]
+pub struct MadeArgs {
     /// The WireGuard interface to remove.
     #[arg(long, env = "WATTLE_AGENT_INTERFACE", default_value = "wattle0")]
     pub interface: String,
     /// The data plane that the agent ran with.
     #[arg(long, env = "WATTLE_AGENT_DATAPLANE", default_value = "auto")]
     pub dataplane: DataPlaneChoice,
+    /// The mark that the agent ran with, which tells its rules.
+    #[arg(
+        long = "fwmark",
+        env = "WATTLE_AGENT_FWMARK",
+        value_name = "NUMBER",
+        default_value = "0x5747",
+        value_parser = mark
+    )]
+    pub mark: u32,
+}
+
+impl MadeArgs {
+    pub(crate) fn place(&self, private_key: &PrivateKey) -> Place {
+        Place {
+            interface: self.interface.clone(),
+            private_key: private_key.clone(),
+            listen_port: 0,
+            mark: self.mark,
+        }
+    }
 }
 
 /// A join token as somebody typed it. Its `Debug` doesn't show it.
@@ -221,6 +323,30 @@ pub(crate) fn token(
     Ok(Some(text.parse()?))
 }
 
+fn mark(text: &str) -> Result<u32, String> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    // Up to 255 tables have meanings of their own.
+    let usable = number.ok().filter(|number| *number > 255);
+    usable.ok_or_else(|| "expected a number above 255, such as 0x5747".to_owned())
+}
+
+fn via(text: &str) -> Result<(IpNet, NodeName), String> {
+    let expected =
+        || "expected a prefix and a node's name, such as 172.20.0.0/16=gateway".to_owned();
+    let (prefix, node) = text.split_once('=').ok_or_else(expected)?;
+    let prefix: IpNet = prefix.parse().map_err(|_| expected())?;
+    if prefix != prefix.trunc() {
+        return Err(format!(
+            "{prefix} has bits behind its length: did you mean {}?",
+            prefix.trunc()
+        ));
+    }
+    Ok((prefix, node.parse().map_err(|error| format!("{node:?}: {error}"))?))
+}
+
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     let address: SocketAddr = text
         .parse()
@@ -248,6 +374,9 @@ mod tests {
         assert!(parse("--endpoint", "example.org").contains("192.0.2.1:51820"));
         assert!(parse("--dataplane", "magic").contains("auto, kernel or userspace"));
         assert!(parse("--name", "Not_A_Name").contains("a-z, 0-9"));
+        assert!(parse("--fwmark", "254").contains("above 255"));
+        assert!(parse("--route", "172.20.0.0/16").contains("172.20.0.0/16=gateway"));
+        assert!(parse("--route", "172.20.0.1/16=a").contains("did you mean 172.20.0.0/16?"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use nix::net::if_::if_nametoindex;
 use wattle_proto::enroll::LeaveRequest;
 
 use crate::{
-    config::LeaveArgs,
+    config::{DownArgs, LeaveArgs, MadeArgs},
     control_plane::{self, CallError, request},
     kernel,
     state::{StateDir, identity::Identity},
@@ -26,13 +26,30 @@ pub(crate) async fn leave(args: LeaveArgs) -> anyhow::Result<()> {
         bail!("this machine hasn't joined a network: nothing to leave");
     };
     delete_node(&identity, args.force).await?;
-    // A userspace device ended with its agent: nothing is there to open and remove.
-    if if_nametoindex(args.interface.as_str()).is_ok() {
-        let key = &identity.wireguard_key;
-        let mut kernel = kernel::open(args.dataplane, &args.interface, key, 0).await?;
-        kernel.remove().await?;
-    }
+    remove(&args.made, &identity).await?;
     state.clear()?;
+    Ok(())
+}
+
+/// `wattle-agent down`.
+pub(crate) async fn down(args: DownArgs) -> anyhow::Result<()> {
+    // Held until the end: an agent that starts meanwhile waits for nothing, it ends.
+    let state = StateDir::open(&args.state.state_dir)
+        .context("the agent runs: stop it first, or have it leave")?;
+    let Some(identity) = state.identity()? else {
+        bail!("this machine hasn't joined a network: nothing was made");
+    };
+    remove(&args.made, &identity).await
+}
+
+/// Takes away what an agent that doesn't run any more made. A userspace device ended with its agent:
+/// only rules may be left of it.
+async fn remove(made: &MadeArgs, identity: &Identity) -> anyhow::Result<()> {
+    let place = made.place(&identity.wireguard_key);
+    if if_nametoindex(made.interface.as_str()).is_ok() {
+        kernel::open(made.dataplane, &place).await?.remove().await?;
+    }
+    kernel::remove_rules(&place).await?;
     Ok(())
 }
 

@@ -1,17 +1,23 @@
 //! What the agent knows of itself and the control plane can't: where it may be reached. Looked up
 //! on this machine only; nothing here asks the control plane.
 
-use std::{sync::Arc, time::Duration};
+use std::{future, io, sync::Arc, time::Duration};
 
-use tokio::{select, sync::watch, time};
+use tokio::{
+    select,
+    sync::{Notify, watch},
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 use wattle_model::Endpoint;
 use wattle_proto::{entry, sync::DataPlane};
 
-use crate::kernel::{DataPlaneKind, Host};
+use crate::kernel::{DataPlaneKind, Host, Noticed, Watch};
 
-/// How often the machine's own addresses are looked at.
+/// How often the machine's own addresses are looked at, whatever the kernel says.
 const LOOK: Duration = Duration::from_secs(30);
+/// Changes of a machine come in bursts: one look for all of a burst.
+const SETTLED: Duration = Duration::from_millis(300);
 
 /// What a Report says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +58,40 @@ pub(crate) fn endpoints(declared: &[Endpoint], host: &Host, port: u16) -> Vec<En
     guessed.take(entry::MAX_ENDPOINTS - 1).collect()
 }
 
-/// Looks at the machine's addresses until the program ends, and publishes real changes only.
+/// Follows what the kernel says of this machine until the program ends: tells the device's owner
+/// that its link was touched, and publishes the machine's addresses where they really changed.
 pub(crate) async fn watch_host(
     interface: String,
     present: watch::Sender<Arc<Host>>,
+    noticed: Arc<Notify>,
     ended: CancellationToken,
 ) {
+    let mut watch = Watch::open(&interface)
+        .inspect_err(|error| tracing::warn!(%error, "changes are found by looking only"))
+        .ok();
+    let mut next_look = Instant::now() + LOOK;
     loop {
-        select! {
+        let change = select! {
             () = ended.cancelled() => return,
-            () = time::sleep(LOOK) => {}
+            () = time::sleep_until(next_look) => None,
+            change = next(&mut watch) => Some(change),
+        };
+        match change {
+            Some(Ok(change)) => {
+                if change.device {
+                    noticed.notify_one();
+                }
+                if change.host {
+                    next_look = next_look.min(Instant::now() + SETTLED);
+                }
+                continue;
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "the kernel's word isn't heard: changes are found by looking only");
+                watch = None;
+                continue;
+            }
+            None => next_look = Instant::now() + LOOK,
         }
         match Host::read(&interface).await {
             Ok(host) => {
@@ -75,6 +105,13 @@ pub(crate) async fn watch_host(
             }
             Err(error) => tracing::warn!(%error, "this machine's addresses can't be read"),
         }
+    }
+}
+
+async fn next(watch: &mut Option<Watch>) -> io::Result<Noticed> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => future::pending().await,
     }
 }
 

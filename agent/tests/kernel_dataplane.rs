@@ -3,10 +3,12 @@
 
 mod dataplane;
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
 use dataplane::{
     netns::{Lan, Netns},
     node::{Node, Plane, private_key, public_key, spec},
-    scenes,
+    random, scenes,
 };
 use wattle_agent::kernel::{
     DataPlaneChoice::{Auto, Kernel},
@@ -101,21 +103,63 @@ fn a_link_without_a_key_is_finished() {
     Node::open(&lan.hosts[0], Kernel, 1).reach(&[spec(1, 1), spec(2, 2)]);
 }
 
-/// Changes of some peers leave the sessions of the others alone.
+/// A thousand joins, leaves, changed labels and new endpoints elsewhere cost an existing session no
+/// packet.
 #[test]
-fn a_change_of_one_peer_costs_the_others_nothing() {
+fn a_thousand_changes_elsewhere_cost_no_packet() {
     let lan = Lan::new(2);
     let all = [spec(1, 1), spec(2, 2)];
     let mut nodes: Vec<Node> =
         lan.hosts.iter().zip(1..).map(|(host, index)| Node::open(host, Kernel, index)).collect();
     nodes.iter_mut().for_each(|node| drop(node.reach(&all)));
     assert!(lan.hosts[0].pings("10.90.0.2"));
-    let stream = std::thread::scope(|scope| {
-        let pings = scope.spawn(|| lan.hosts[0].lost("10.90.0.2", 200));
-        for host in 3..40 {
-            nodes[0].reach(&[spec(1, 1), spec(2, 2), spec(3, host)]);
+    let (done, counted) = (AtomicBool::new(false), AtomicU32::new(0));
+    let lost = std::thread::scope(|scope| {
+        let (host, done, counted) = (&lan.hosts[0], &done, &counted);
+        let pings = scope.spawn(move || {
+            let mut lost = 0;
+            while !done.load(Ordering::Relaxed) {
+                lost += host.lost("10.90.0.2", 100);
+                counted.fetch_add(100, Ordering::Relaxed);
+            }
+            lost
+        });
+        for change in 0..1000_u32 {
+            let index = 10 + u8::try_from(change / 4 % 200).expect("it is below 200");
+            let (mut peer, gone) = (spec(index, index), vec![spec(index, index).node]);
+            for node in &mut nodes {
+                match change % 4 {
+                    0 => node.change(vec![peer.clone()], vec![]),
+                    1 => {
+                        peer.name = "renamed".parse().expect("a name");
+                        node.change(vec![peer.clone()], vec![]);
+                    }
+                    2 => {
+                        peer.endpoints = vec![scenes::endpoint("192.168.77.250:1")];
+                        node.change(vec![peer.clone()], vec![]);
+                    }
+                    _ => node.change(vec![], gone.clone()),
+                }
+            }
         }
+        done.store(true, Ordering::Relaxed);
         pings.join().expect("ping ends")
     });
-    assert_eq!(stream, 0, "packets lost");
+    println!("{} packets while 1000 things changed, {lost} lost", counted.into_inner());
+    assert_eq!(lost, 0);
+    assert!(nodes.iter_mut().all(|node| node.plan().is_empty()));
+}
+
+/// A peer with thousands of prefixes is given, read back, changed and taken away.
+#[test]
+fn a_peer_with_thousands_of_prefixes() {
+    scenes::a_peer_with_thousands_of_prefixes(Kernel);
+}
+
+#[test]
+fn random_changes_and_meddling_end_as_the_model_says() {
+    let seeds = std::env::var("WATTLE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
+    for seed in 0..seeds {
+        random::run(seed, 50);
+    }
 }

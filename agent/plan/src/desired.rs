@@ -1,9 +1,15 @@
 //! What the data plane should be: this node's device, and the peers the control plane lets it see.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
-use wattle_model::{NodeId, PeerSpec};
+use wattle_model::{NodeId, NodeName, PeerSpec, PublicKey};
+
+use crate::{Touched, target::addresses};
 
 /// Ethernet's 1500 bytes less WireGuard's 80 over IPv6.
 pub const DEFAULT_MTU: u32 = 1420;
@@ -18,6 +24,9 @@ pub struct DeviceSpec {
     pub addresses: Vec<IpNet>,
     /// The link's MTU.
     pub mtu: u32,
+    /// The mark on the tunnel's own packets, and the number of the device's own routing table; 0
+    /// marks none.
+    pub mark: u32,
 }
 
 /// A change of the peers, as committed by the session.
@@ -41,34 +50,83 @@ pub struct Desired {
     pub device: DeviceSpec,
     /// Seconds between keepalives to every peer, where this node sits behind NAT.
     pub keepalive: Option<u16>,
+    /// Prefixes that this machine sends through a node, by the node's name.
+    pub via: BTreeMap<IpNet, NodeName>,
     own: NodeId,
     peers: BTreeMap<NodeId, PeerSpec>,
+    /// How many peers claim a key or an address: more than one for a moment, or by mistake.
+    keys: HashMap<PublicKey, u32>,
+    claims: HashMap<IpAddr, u32>,
+    /// Whether something was taken from a peer that another one claimed, too.
+    contested: bool,
+    /// Addresses that this agent gave the link before.
+    former: BTreeSet<IpNet>,
     complete: bool,
 }
 
 impl Desired {
     /// No peers yet, and not complete: peers that the device already has stay until a
     /// [`Update::Reset`] says who else there is.
-    pub const fn new(own: NodeId, device: DeviceSpec) -> Self {
-        Self { device, keepalive: None, own, peers: BTreeMap::new(), complete: false }
+    pub fn new(own: NodeId, device: DeviceSpec) -> Self {
+        Self {
+            device,
+            keepalive: None,
+            via: BTreeMap::new(),
+            own,
+            peers: BTreeMap::new(),
+            keys: HashMap::new(),
+            claims: HashMap::new(),
+            contested: false,
+            former: BTreeSet::new(),
+            complete: false,
+        }
     }
 
     /// Takes a committed change. This node's own entry is left out here and nowhere earlier, so
     /// that all nodes of a class are sent the same bytes.
-    pub fn apply(&mut self, update: Update) {
+    ///
+    /// Returns what it touched; `None` where everything has to be looked at.
+    pub fn apply(&mut self, update: Update) -> Option<Touched> {
         match update {
             Update::Reset(peers) => {
                 self.peers.clear();
-                self.upsert(peers);
+                self.keys.clear();
+                self.claims.clear();
+                let own = self.own;
+                for peer in peers.into_iter().filter(|peer| peer.node != own) {
+                    self.insert(peer);
+                }
                 self.complete = true;
+                None
             }
             Update::Delta { upserts, removed } => {
+                let mut touched = Touched::default();
+                self.contested = false;
                 for node in removed {
-                    self.peers.remove(&node);
+                    touched.was(self.remove(&node));
                 }
-                self.upsert(upserts);
+                let own = self.own;
+                for peer in upserts.into_iter().filter(|peer| peer.node != own) {
+                    touched.was(self.insert(peer.clone()));
+                    touched.is(peer);
+                }
+                let alone = touched.peers().all(|peer| self.is_alone(peer));
+                (self.complete && alone && !self.contested).then_some(touched)
             }
         }
+    }
+
+    /// Gives the link other addresses; those before are taken away.
+    pub fn readdress(&mut self, addresses: Vec<IpNet>) {
+        let before = std::mem::replace(&mut self.device.addresses, addresses);
+        self.former.extend(before);
+    }
+
+    /// Whether an address of the link is one that this agent gave it, or lies in the network's own
+    /// range: if it isn't wanted, it goes. Somebody else's stays.
+    pub(crate) fn decides(&self, address: &IpNet) -> bool {
+        let in_range = |own: &IpNet| own.contains(&address.addr());
+        self.former.contains(address) || self.device.addresses.iter().any(in_range)
     }
 
     /// The peers, this node left out.
@@ -86,8 +144,41 @@ impl Desired {
         self.complete
     }
 
-    fn upsert(&mut self, peers: Vec<PeerSpec>) {
-        let own = self.own;
-        self.peers.extend(peers.into_iter().filter(|peer| peer.node != own).map(|p| (p.node, p)));
+    fn insert(&mut self, peer: PeerSpec) -> Option<PeerSpec> {
+        let before = self.remove(&peer.node);
+        *self.keys.entry(peer.public_key).or_default() += 1;
+        for address in addresses(&peer) {
+            *self.claims.entry(address).or_default() += 1;
+        }
+        self.peers.insert(peer.node, peer);
+        before
     }
+
+    fn remove(&mut self, node: &NodeId) -> Option<PeerSpec> {
+        let peer = self.peers.remove(node)?;
+        self.contested |= release(&mut self.keys, &peer.public_key);
+        for address in addresses(&peer) {
+            self.contested |= release(&mut self.claims, &address);
+        }
+        Some(peer)
+    }
+
+    /// Whether nobody claims what this peer has or had, this node included.
+    fn is_alone(&self, peer: &PeerSpec) -> bool {
+        let alone = |count: Option<&u32>| count.is_none_or(|count| *count == 1);
+        let own = |address| self.device.addresses.iter().any(|net| net.addr() == address);
+        alone(self.keys.get(&peer.public_key))
+            && addresses(peer).all(|a| alone(self.claims.get(&a)) && !own(a))
+    }
+}
+
+/// One claim less; whether somebody else claims it still.
+fn release<K: Eq + Hash>(counts: &mut HashMap<K, u32>, claimed: &K) -> bool {
+    let Some(count) = counts.get_mut(claimed) else { return false };
+    *count -= 1;
+    if *count > 0 {
+        return true;
+    }
+    counts.remove(claimed);
+    false
 }

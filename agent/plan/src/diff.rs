@@ -12,6 +12,7 @@ use wattle_model::PublicKey;
 use crate::{
     Desired, EndpointMemory, Observed, ObservedPeer, Op, SetPeer,
     order::{Move, in_order},
+    route::routes,
     target::{Target, resolve},
 };
 
@@ -27,12 +28,25 @@ pub fn diff(
 ) -> Vec<Op> {
     let mut ops = device(desired, observed);
     let (targets, _) = resolve(desired, observed.public_key);
+    let prefixes = targets.values().flat_map(|target| &target.prefixes);
+    ops.extend(routes(&desired.device, observed, prefixes));
     memory.retain(|key| targets.contains_key(key));
+    ops.extend(peers(desired, &targets, observed, memory, now));
+    ops
+}
 
+/// What makes the peers of `observed` into `targets`.
+pub(crate) fn peers(
+    desired: &Desired,
+    targets: &BTreeMap<PublicKey, Target<'_>>,
+    observed: &Observed,
+    memory: &mut EndpointMemory,
+    now: Instant,
+) -> Vec<Op> {
     let owners = owners(observed);
     let mut settings = BTreeMap::new();
     let mut moves = BTreeMap::new();
-    for (key, target) in &targets {
+    for (key, target) in targets {
         let peer = observed.peers.get(key);
         settings.insert(*key, Setting::of(desired, *key, target, peer, memory, now));
         if let Some(change) = Move::between(*key, &target.prefixes, peer, &owners) {
@@ -44,9 +58,10 @@ pub fn diff(
     if desired.is_complete() {
         removed.extend(unknown.map(|(key, _)| Op::RemovePeer { key: *key }));
     } else {
-        moves.extend(robbed(unknown, &targets));
+        moves.extend(robbed(unknown, targets));
     }
 
+    let mut ops = Vec::new();
     for step in in_order(moves) {
         ops.push(settings.remove(&step.key).unwrap_or_default().with(step.key, step.prefixes));
     }
@@ -66,8 +81,12 @@ fn device(desired: &Desired, observed: &Observed) -> Vec<Op> {
     if spec.listen_port != 0 && observed.listen_port != spec.listen_port {
         ops.push(Op::SetListenPort(spec.listen_port));
     }
+    if observed.mark != spec.mark {
+        ops.push(Op::SetMark(spec.mark));
+    }
     let wanted: BTreeSet<IpNet> = spec.addresses.iter().copied().collect();
-    ops.extend(observed.addresses.difference(&wanted).copied().map(Op::RemoveAddress));
+    let unwanted = observed.addresses.difference(&wanted).filter(|a| desired.decides(a));
+    ops.extend(unwanted.copied().map(Op::RemoveAddress));
     ops.extend(wanted.difference(&observed.addresses).copied().map(Op::AddAddress));
     if !observed.up {
         ops.push(Op::SetUp);
@@ -103,6 +122,7 @@ struct Setting {
     create: bool,
     endpoint: Option<std::net::SocketAddr>,
     keepalive: Option<u16>,
+    clear_preshared: bool,
 }
 
 impl Setting {
@@ -118,19 +138,25 @@ impl Setting {
         let has = observed.and_then(|peer| peer.keepalive).unwrap_or(0);
         Self {
             create: observed.is_none(),
-            endpoint: memory.choose(key, target.candidates, observed, now),
+            endpoint: target
+                .candidates
+                .and_then(|candidates| memory.choose(key, candidates, observed, now)),
             keepalive: (wanted != has).then_some(wanted),
+            clear_preshared: observed.is_some_and(|peer| peer.preshared),
         }
     }
 
     fn with(self, key: PublicKey, prefixes: crate::Prefixes) -> Op {
-        let Self { create, endpoint, keepalive } = self;
-        Op::SetPeer(SetPeer { key, create, prefixes, endpoint, keepalive })
+        let Self { create, endpoint, keepalive, clear_preshared } = self;
+        Op::SetPeer(SetPeer { key, create, prefixes, endpoint, keepalive, clear_preshared })
     }
 
     /// The operation for a peer whose prefixes are right.
     fn alone(self, key: PublicKey) -> Option<Op> {
-        let needed = self.create || self.endpoint.is_some() || self.keepalive.is_some();
+        let needed = self.create
+            || self.endpoint.is_some()
+            || self.keepalive.is_some()
+            || self.clear_preshared;
         needed.then(|| self.with(key, crate::Prefixes::Keep))
     }
 }

@@ -22,6 +22,10 @@ const FRESH: Duration = Duration::from_secs(180);
 /// every 5 s, so this is two.
 const UNANSWERED: Duration = Duration::from_secs(10);
 
+/// An endpoint that the device learnt from the peer this recently is fresher than what the control
+/// plane says of it: that has been on its way for as long.
+const FRESHER: Duration = Duration::from_secs(10);
+
 /// What the agent remembers of its peers' endpoints between two looks at the device.
 #[derive(Debug, Default)]
 pub struct EndpointMemory {
@@ -29,12 +33,18 @@ pub struct EndpointMemory {
     peers: BTreeMap<PublicKey, Peer>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Peer {
     /// The control plane's candidates when last looked at.
     candidates: Vec<Endpoint>,
     /// Since when, and from which counters, an answer is waited for.
     unanswered: Option<Mark>,
+    /// The endpoint in use after the last look.
+    endpoint: Option<SocketAddr>,
+    /// When the device was first seen to have learnt it by itself.
+    learnt: Option<Mark>,
+    /// When the control plane withdrew it although it was fresher.
+    doubted: Option<Mark>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +66,11 @@ impl EndpointMemory {
         self.peers.retain(|key, _| keep(key));
     }
 
+    /// Forgets one peer.
+    pub(crate) fn forget(&mut self, key: &PublicKey) {
+        self.peers.remove(key);
+    }
+
     /// The endpoint to send to the device for this peer, if any.
     pub(crate) fn choose(
         &mut self,
@@ -66,22 +81,38 @@ impl EndpointMemory {
     ) -> Option<SocketAddr> {
         let before = self.peers.remove(&key);
         let ranked = self.rank(candidates);
-        let mut unanswered = None;
-        let chosen = match observed.and_then(|peer| Some((peer, peer.endpoint?))) {
-            None => ranked.first().copied(),
+        let mut next = Peer { candidates: candidates.to_vec(), ..Peer::default() };
+        let mut chosen = None;
+        match observed.and_then(|peer| Some((peer, peer.endpoint?))) {
+            None => chosen = ranked.first().copied(),
             Some((peer, current)) => {
+                next.learnt = before.as_ref().and_then(|b| b.learnt(peer, current, now));
                 let withdrew = before.as_ref().is_some_and(|b| b.withdrew(current, candidates));
-                if withdrew || is_lost(peer, current, candidates) {
-                    ranked.first().copied()
+                let doubted = before.as_ref().and_then(|b| b.doubted);
+                let works = doubted.is_some_and(|mark| peer.rx_bytes > mark.rx);
+                if withdrew && next.learnt.is_some_and(|mark| mark.is_fresher(peer, now)) {
+                    // Until it is known whether it works, what was said before still holds.
+                    next.candidates = before.map(|b| b.candidates).unwrap_or_default();
+                    next.doubted = doubted.or(Some(Mark::new(peer, now)));
+                } else if withdrew && !works || is_lost(peer, current, candidates) {
+                    chosen = ranked.first().copied();
                 } else {
-                    unanswered = waiting(before.and_then(|b| b.unanswered), peer, now);
-                    let expired = unanswered.take_if(|mark| mark.expired(peer, now)).is_some();
-                    expired.then(|| next(&ranked, current)).flatten()
+                    next.unanswered = waiting(before.and_then(|b| b.unanswered), peer, now);
+                    let expired = next.unanswered.take_if(|mark| mark.expired(peer, now)).is_some();
+                    chosen = expired.then(|| following(&ranked, current)).flatten();
                 }
             }
-        };
-        self.peers.insert(key, Peer { candidates: candidates.to_vec(), unanswered });
-        chosen.filter(|to| observed.and_then(|peer| peer.endpoint) != Some(*to))
+        }
+        let current = observed.and_then(|peer| peer.endpoint);
+        chosen = chosen.filter(|to| current != Some(*to));
+        next.endpoint = chosen.or(current);
+        self.peers.insert(key, next);
+        chosen
+    }
+
+    /// Whether a peer's endpoint may soon have to be chosen, though nothing else changes.
+    pub fn is_undecided(&self) -> bool {
+        self.peers.values().any(|peer| peer.doubted.is_some())
     }
 
     /// Best first: a subnet that this host is in, then global addresses, then private ones of
@@ -119,11 +150,27 @@ impl Peer {
         };
         self.candidates != candidates && moved
     }
+
+    /// The mark of an endpoint that the device learnt by itself, if this is one.
+    fn learnt(&self, peer: &ObservedPeer, current: SocketAddr, now: Instant) -> Option<Mark> {
+        if self.endpoint == Some(current) {
+            return self.learnt;
+        }
+        Some(Mark::new(peer, now))
+    }
 }
 
 impl Mark {
+    const fn new(peer: &ObservedPeer, since: Instant) -> Self {
+        Self { since, tx: peer.tx_bytes, rx: peer.rx_bytes }
+    }
+
     fn expired(&self, peer: &ObservedPeer, now: Instant) -> bool {
         peer.tx_bytes > self.tx && now.saturating_duration_since(self.since) >= UNANSWERED
+    }
+
+    fn is_fresher(&self, peer: &ObservedPeer, now: Instant) -> bool {
+        is_fresh(peer) && now.saturating_duration_since(self.since) < FRESHER
     }
 }
 
@@ -150,12 +197,12 @@ fn waiting(mark: Option<Mark>, peer: &ObservedPeer, now: Instant) -> Option<Mark
     if is_fresh(peer) {
         return None;
     }
-    let fresh = Mark { since: now, tx: peer.tx_bytes, rx: peer.rx_bytes };
+    let fresh = Mark::new(peer, now);
     Some(mark.filter(|m| peer.rx_bytes == m.rx && peer.tx_bytes > m.tx).unwrap_or(fresh))
 }
 
 /// The candidate after the one that doesn't answer.
-fn next(ranked: &[SocketAddr], current: SocketAddr) -> Option<SocketAddr> {
+fn following(ranked: &[SocketAddr], current: SocketAddr) -> Option<SocketAddr> {
     let after = ranked.iter().position(|candidate| *candidate == current).map_or(0, |at| at + 1);
     ranked.get(after).or_else(|| ranked.first()).copied()
 }

@@ -10,11 +10,15 @@ mod endpoint;
 mod observed;
 mod op;
 mod order;
+mod route;
 mod target;
+mod touched;
 
 pub use desired::{DEFAULT_MTU, Desired, DeviceSpec, Update};
 pub use diff::diff;
 pub use endpoint::EndpointMemory;
-pub use observed::{Observed, ObservedPeer};
+pub use observed::{Maker, Observed, ObservedPeer, Repaired};
 pub use op::{Op, Prefixes, SetPeer};
+pub use route::{Family, Route, Rule, RuleKind, Table};
 pub use target::{RejectReason, Rejected};
+pub use touched::{Touched, diff_touched};

@@ -9,6 +9,8 @@ use std::{
 use ipnet::IpNet;
 use wattle_model::PublicKey;
 
+use crate::{Route, Rule};
+
 /// The device, as one dump says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -22,8 +24,34 @@ pub struct Observed {
     pub mtu: u32,
     /// Whether the link is up.
     pub up: bool,
+    /// The mark on the packets that the tunnel itself sends; 0 for none.
+    pub mark: u32,
+    /// Routes into the link, in the main table and the device's own; whether we made them.
+    pub routes: BTreeMap<Route, Maker>,
+    /// Our policy-routing rules.
+    pub rules: BTreeSet<Rule>,
+    /// What was found missing and was made anew before the dump could be taken.
+    pub repaired: Vec<Repaired>,
     /// The device's peers.
     pub peers: BTreeMap<PublicKey, ObservedPeer>,
+}
+
+/// Who made a route into the link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// This agent, or one before it.
+    Us,
+    /// The kernel, with an address; or somebody else, whose it stays.
+    Other,
+}
+
+/// What a data plane had to make anew before it could be looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repaired {
+    /// The link was gone.
+    Link,
+    /// The link had another private key.
+    PrivateKey,
 }
 
 /// A peer of the device, as one dump says.
@@ -37,6 +65,8 @@ pub struct ObservedPeer {
     pub last_handshake: Option<Duration>,
     /// Seconds between keepalives.
     pub keepalive: Option<u16>,
+    /// Whether it has a preshared key.
+    pub preshared: bool,
     /// Bytes received, handshakes included.
     pub rx_bytes: u64,
     /// Bytes sent, handshakes included.

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use wattle_model::PublicKey;
 
+use crate::{Route, Rule};
+
 /// One change of the device. The kernel hop executes them in order and adds nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
@@ -12,12 +14,22 @@ pub enum Op {
     SetMtu(u32),
     /// Listen on another UDP port.
     SetListenPort(u16),
+    /// Mark the packets that the tunnel itself sends.
+    SetMark(u32),
     /// Take an address from the link.
     RemoveAddress(IpNet),
     /// Give the link an address.
     AddAddress(IpNet),
     /// Bring the link up.
     SetUp,
+    /// Route a prefix into the link.
+    AddRoute(Route),
+    /// Take a route of ours away.
+    RemoveRoute(Route),
+    /// Add a policy-routing rule.
+    AddRule(Rule),
+    /// Take a rule of ours away.
+    RemoveRule(Rule),
     /// Make or change a peer.
     SetPeer(SetPeer),
     /// Remove a peer.
@@ -41,6 +53,8 @@ pub struct SetPeer {
     pub endpoint: Option<SocketAddr>,
     /// Seconds between keepalives; 0 sends none.
     pub keepalive: Option<u16>,
+    /// Take its preshared key away: the other side has none.
+    pub clear_preshared: bool,
 }
 
 /// What to do with a peer's prefixes. Whichever a peer is given leaves whoever had it.

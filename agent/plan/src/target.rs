@@ -54,7 +54,8 @@ impl fmt::Display for RejectReason {
 /// What one key should have.
 pub(crate) struct Target<'a> {
     pub(crate) prefixes: BTreeSet<IpNet>,
-    pub(crate) candidates: &'a [Endpoint],
+    /// `None` leaves its endpoint alone.
+    pub(crate) candidates: Option<&'a [Endpoint]>,
 }
 
 impl Desired {
@@ -93,11 +94,13 @@ pub(crate) fn resolve(
                 prefixes.insert(IpNet::from(address));
             }
         }
-        targets.insert(peer.public_key, Target { prefixes, candidates: &peer.endpoints });
+        let via = desired.via.iter().filter(|(_, name)| **name == peer.name);
+        prefixes.extend(via.map(|(prefix, _)| *prefix));
+        targets.insert(peer.public_key, Target { prefixes, candidates: Some(&peer.endpoints) });
     }
     (targets, rejected)
 }
 
-fn addresses(peer: &PeerSpec) -> impl Iterator<Item = IpAddr> {
+pub(crate) fn addresses(peer: &PeerSpec) -> impl Iterator<Item = IpAddr> {
     peer.ipv4.map(IpAddr::V4).into_iter().chain(peer.ipv6.map(IpAddr::V6))
 }

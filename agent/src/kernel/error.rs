@@ -2,17 +2,22 @@
 
 use std::io;
 
+use super::capability::may_configure_networks;
+
 /// The data plane can't be opened, read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// Not allowed to.
     #[error(
-        "not permitted to configure interface {interface}: run the agent as root or give it \
-         CAP_NET_ADMIN"
+        "not permitted to configure interface {interface}: {lack}. Run the agent as root, or give it \
+         that one capability: AmbientCapabilities=CAP_NET_ADMIN in its systemd unit, `setcap \
+         cap_net_admin+ep` on its binary, --cap-add NET_ADMIN for its container"
     )]
     NotPermitted {
         /// The agent's interface.
         interface: String,
+        /// Which capability it hasn't.
+        lack: &'static str,
     },
     /// `--dataplane kernel` on a kernel without WireGuard.
     #[error(
@@ -73,7 +78,14 @@ impl KernelError {
     pub(crate) fn system(interface: &str, doing: &'static str, source: io::Error) -> Self {
         let interface = interface.to_owned();
         match source.kind() {
-            io::ErrorKind::PermissionDenied => Self::NotPermitted { interface },
+            io::ErrorKind::PermissionDenied => {
+                let lack = if may_configure_networks() {
+                    "it has CAP_NET_ADMIN, but not over this network namespace"
+                } else {
+                    "it lacks CAP_NET_ADMIN"
+                };
+                Self::NotPermitted { interface, lack }
+            }
             _ => Self::System { interface, doing, source },
         }
     }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use wattle_model::PublicKey;
-use wattle_plan::{Observed, Op, Prefixes, SetPeer};
+use wattle_plan::{Maker, Observed, Op, Prefixes, Route, SetPeer, Table};
 
 use super::{DataPlaneKind, Failed, Kernel, KernelError};
 
@@ -24,6 +24,7 @@ struct State {
     observed: Observed,
     log: Vec<Op>,
     refuse: VecDeque<bool>,
+    looks: usize,
     removed: bool,
 }
 
@@ -71,6 +72,11 @@ impl FakeDevice {
         std::mem::take(&mut self.0.lock().log)
     }
 
+    /// How often an agent has looked at it.
+    pub fn looks(&self) -> usize {
+        self.0.lock().looks
+    }
+
     /// Whether the agent took the device away.
     pub fn is_removed(&self) -> bool {
         self.0.lock().removed
@@ -80,7 +86,16 @@ impl FakeDevice {
 #[async_trait]
 impl Kernel for FakeKernel {
     async fn observe(&mut self) -> Result<Observed, KernelError> {
-        Ok(self.0.observed())
+        let mut observed = self.0.observed();
+        // The kernel makes the routes to the link's own networks.
+        for net in observed.addresses.iter().filter(|_| observed.up) {
+            let route = Route { destination: net.trunc(), table: Table::Main };
+            observed.routes.entry(route).or_insert(Maker::Other);
+        }
+        let mut state = self.0.0.lock();
+        state.observed.repaired.clear();
+        state.looks += 1;
+        Ok(observed)
     }
 
     async fn apply(&mut self, ops: &[Op]) -> Result<Vec<Failed>, KernelError> {
@@ -120,6 +135,11 @@ impl State {
             Op::AddAddress(address) => drop(observed.addresses.insert(*address)),
             Op::RemoveAddress(address) => drop(observed.addresses.remove(address)),
             Op::SetUp => observed.up = true,
+            Op::SetMark(mark) => observed.mark = *mark,
+            Op::AddRoute(route) => drop(observed.routes.insert(*route, Maker::Us)),
+            Op::RemoveRoute(route) => drop(observed.routes.remove(route)),
+            Op::AddRule(rule) => drop(observed.rules.insert(*rule)),
+            Op::RemoveRule(rule) => drop(observed.rules.remove(rule)),
             Op::RemovePeer { key } => drop(observed.peers.remove(key)),
             Op::SetPeer(peer) => return self.set_peer(peer),
         }
@@ -146,6 +166,7 @@ impl State {
         if let Some(seconds) = set.keepalive {
             peer.keepalive = (seconds != 0).then_some(seconds);
         }
+        peer.preshared &= !set.clear_preshared;
         Ok(())
     }
 

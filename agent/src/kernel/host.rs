@@ -27,17 +27,38 @@ const INTERNAL: [&str; 11] = [
 /// `br-` and twelve hex digits: a network of Docker's. Shorter ones are people's own bridges.
 const DOCKER_NETWORK: usize = 15;
 
+/// The least that IPv6 works with: below it the tunnel's packets are rather cut.
+const MIN_MTU: u32 = 1280;
+/// The largest that fits an IP packet.
+const MAX_MTU: u32 = 65_535 - 80;
+
+/// The IP and UDP headers, and WireGuard's own 32 bytes.
+const fn overhead(family: Version) -> u32 {
+    if family == 4 { 60 } else { 80 }
+}
+
 /// The host's interfaces and routes at one moment, this agent's own left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Host {
     addresses: Vec<Address>,
     routes: Vec<(String, IpNet)>,
+    /// What the interfaces of the default routes can carry, by family.
+    default_mtu: Vec<(Version, u32)>,
+}
+
+/// 4 or 6.
+type Version = u8;
+
+const fn version(address: IpAddr) -> Version {
+    if address.is_ipv4() { 4 } else { 6 }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Address {
     interface: String,
     net: IpNet,
+    /// What its interface can carry.
+    mtu: u32,
     /// Up, and not the loopback.
     reachable: bool,
     /// Inside a runtime or another overlay.
@@ -97,6 +118,7 @@ impl Host {
         Ok(Self {
             addresses: addresses.iter().filter_map(|a| Address::of(a, &others)).collect(),
             routes: routes.iter().filter_map(|route| named(route, &others)).collect(),
+            default_mtu: default_mtu(&routes, &others),
         })
     }
 
@@ -106,11 +128,12 @@ impl Host {
         let address = |net: &&str| Address {
             interface: "eth0".to_owned(),
             net: net.parse().unwrap(),
+            mtu: 1500,
             reachable: true,
             internal: false,
             stable: true,
         };
-        Self { addresses: nets.iter().map(address).collect(), routes: Vec::new() }
+        Self { addresses: nets.iter().map(address).collect(), ..Self::default() }
     }
 
     /// Addresses under which peers may reach this host, in the kernel's order. Those inside a
@@ -128,6 +151,27 @@ impl Host {
             .filter(|a| a.reachable && !a.internal)
             .map(|a| a.net.trunc())
             .collect()
+    }
+
+    /// What the tunnel can carry without its packets being cut: the narrowest path that they may
+    /// take, less what WireGuard adds. That is the default route's, and those of the subnets that
+    /// an endpoint in use is in; where there is no default route, every subnet's. `None` where this
+    /// host has no way out.
+    pub fn tunnel_mtu(&self, endpoints: impl Iterator<Item = IpAddr>) -> Option<u32> {
+        let outside = || self.addresses.iter().filter(|a| a.reachable && !a.internal);
+        let mut paths = self.default_mtu.clone();
+        for endpoint in endpoints {
+            let near = outside().filter(|own| own.net.contains(&endpoint));
+            paths.extend(near.map(|own| (version(endpoint), own.mtu)));
+        }
+        for family in [4, 6] {
+            if !self.default_mtu.iter().any(|(of, _)| *of == family) {
+                let all = outside().filter(|own| version(own.net.addr()) == family);
+                paths.extend(all.map(|own| (family, own.mtu)));
+            }
+        }
+        let carried = paths.iter().map(|(family, mtu)| mtu.saturating_sub(overhead(*family)));
+        carried.min().map(|mtu| mtu.clamp(MIN_MTU, MAX_MTU))
     }
 
     /// Whether an address is the host's own: if the address that the control plane saw isn't, this
@@ -164,6 +208,7 @@ impl Address {
         Some(Self {
             interface: name(link).to_owned(),
             net,
+            mtu: mtu(link),
             reachable: universe
                 && flags.contains(LinkFlags::Up)
                 && !flags.contains(LinkFlags::Loopback),
@@ -211,6 +256,29 @@ fn name(link: &LinkMessage) -> &str {
     name.unwrap_or_default()
 }
 
+fn mtu(link: &LinkMessage) -> u32 {
+    let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    });
+    mtu.unwrap_or(1500)
+}
+
+/// Of each family's preferred default route.
+fn default_mtu(routes: &[Route], links: &BTreeMap<u32, LinkMessage>) -> Vec<(Version, u32)> {
+    let mut found = Vec::new();
+    for family in [4, 6] {
+        let usable = routes
+            .iter()
+            .filter(|route| route.is_default() && version(route.destination.addr()) == family);
+        let usable = usable.filter_map(|r| Some((r, links.get(&r.interface?)?)));
+        if let Some((route, link)) = usable.min_by_key(|(route, _)| route.priority) {
+            found.push((family, route.mtu.map_or(mtu(link), |path| path.min(mtu(link)))));
+        }
+    }
+    found
+}
+
 fn named(route: &Route, links: &BTreeMap<u32, LinkMessage>) -> Option<(String, IpNet)> {
     let interface = match route.interface {
         Some(index) => name(links.get(&index)?).to_owned(),
@@ -231,12 +299,34 @@ mod tests {
         let addresses = interfaces.iter().map(|(interface, net, internal)| Address {
             interface: (*interface).to_owned(),
             net: net.parse().unwrap(),
+            mtu: 1500,
             reachable: true,
             internal: *internal,
             stable: true,
         });
         let routes = routes.iter().map(|(i, net)| ((*i).to_owned(), net.parse().unwrap()));
-        Host { addresses: addresses.collect(), routes: routes.collect() }
+        let (addresses, routes) = (addresses.collect(), routes.collect());
+        Host { addresses, routes, default_mtu: Vec::new() }
+    }
+
+    #[test]
+    fn the_tunnel_carries_what_the_narrowest_path_does_less_what_wireguard_adds() {
+        let none = || std::iter::empty::<IpAddr>();
+        let four = ("eth0", "192.0.2.1/24", false);
+        let six = ("eth0", "2001:db8::1/64", false);
+        assert_eq!(host(&[], &[]).tunnel_mtu(none()), None);
+        assert_eq!(host(&[four], &[]).tunnel_mtu(none()), Some(1440));
+        assert_eq!(host(&[four, six], &[]).tunnel_mtu(none()), Some(1420));
+
+        let mut jumbo =
+            host(&[("eth0", "10.0.0.1/24", false), ("eth1", "10.1.0.1/24", false)], &[]);
+        jumbo.addresses[0].mtu = 9001;
+        jumbo.default_mtu = vec![(4, 9001)];
+        assert_eq!(jumbo.tunnel_mtu(none()), Some(8941), "the default route's");
+        let near = "10.1.0.9".parse().unwrap();
+        assert_eq!(jumbo.tunnel_mtu([near].into_iter()), Some(1440), "a neighbour's");
+        jumbo.default_mtu = vec![(4, 1300)];
+        assert_eq!(jumbo.tunnel_mtu(none()), Some(1280), "IPv6 works with no less");
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! The device's link: made if it isn't there, adopted if it is, never made anew; its addresses, MTU
 //! and state. Nothing here knows WireGuard.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+};
 
 use futures::TryStreamExt as _;
 use ipnet::IpNet;
@@ -13,11 +17,12 @@ use rtnetlink::{
         link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     },
 };
-use wattle_plan::Op;
+use wattle_plan::{Maker, Op, Route, Rule};
 
 use super::{
     KernelError,
     netlink::{Netlink, to_io},
+    route, rule,
 };
 
 /// The longest name that Linux takes.
@@ -27,6 +32,8 @@ const MAX_NAME: usize = 15;
 pub(crate) struct Link {
     netlink: Netlink,
     name: String,
+    /// The tunnel's mark: names the link's own table and rules.
+    mark: u32,
 }
 
 /// A link that is there.
@@ -40,15 +47,15 @@ pub(crate) struct Found {
 }
 
 impl Link {
-    pub(crate) fn new(name: &str) -> Result<Self, KernelError> {
+    pub(crate) fn new(name: &str, mark: u32) -> Result<Self, KernelError> {
         let fits = (1..=MAX_NAME).contains(&name.len());
         let plain = name.bytes().all(|c| c.is_ascii_graphic() && c != b'/' && c != b':');
         if !fits || !plain || name == "." || name == ".." {
             return Err(KernelError::InvalidName(name.chars().take(80).collect()));
         }
-        let netlink = Netlink::connect()
+        let netlink = Netlink::connect_strict()
             .map_err(|source| KernelError::system(name, "opening netlink", source))?;
-        Ok(Self { netlink, name: name.to_owned() })
+        Ok(Self { netlink, name: name.to_owned(), mark })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -101,6 +108,27 @@ impl Link {
         Ok(messages.iter().filter_map(address_of).filter(|net| !is_link_local(net)).collect())
     }
 
+    /// The routes into the link.
+    pub(crate) async fn routes(&self, index: u32) -> Result<BTreeMap<Route, Maker>, KernelError> {
+        let routes = route::into_link(&self.netlink, index, self.mark).await;
+        routes.map_err(|error| self.error("listing routes", to_io(error)))
+    }
+
+    /// Our rules.
+    pub(crate) async fn rules(&self) -> Result<BTreeSet<Rule>, KernelError> {
+        let rules = rule::list(&self.netlink, self.mark).await;
+        rules.map_err(|error| self.error("listing rules", to_io(error)))
+    }
+
+    /// Takes our rules away. Routes go with the link, rules don't.
+    pub(crate) async fn remove_rules(&self) -> Result<(), KernelError> {
+        for rule in self.rules().await?.into_iter().rev() {
+            let removed = rule::remove(&self.netlink, rule, self.mark).await;
+            removed.map_err(|error| self.error("removing a rule", error))?;
+        }
+        Ok(())
+    }
+
     /// Executes an operation that concerns the link; `None` if it is another's.
     pub(crate) async fn execute(&self, op: &Op) -> Option<io::Result<()>> {
         let change = match op {
@@ -108,9 +136,27 @@ impl Link {
             Op::SetUp => LinkUnspec::new_with_name(&self.name).up().build(),
             Op::AddAddress(address) => return Some(self.add_address(*address).await),
             Op::RemoveAddress(address) => return Some(self.remove_address(*address).await),
-            Op::SetListenPort(_) | Op::SetPeer(_) | Op::RemovePeer { .. } => return None,
+            Op::AddRoute(_) | Op::RemoveRoute(_) | Op::AddRule(_) | Op::RemoveRule(_) => {
+                return Some(self.execute_routing(op).await);
+            }
+            Op::SetListenPort(_) | Op::SetMark(_) | Op::SetPeer(_) | Op::RemovePeer { .. } => {
+                return None;
+            }
         };
         Some(self.netlink.handle().link().set(change).execute().await.map_err(to_io))
+    }
+
+    async fn execute_routing(&self, op: &Op) -> io::Result<()> {
+        let netlink = &self.netlink;
+        match op {
+            Op::AddRoute(to) => route::add(netlink, *to, self.index().await?, self.mark).await,
+            Op::RemoveRoute(to) => {
+                route::remove(netlink, *to, self.index().await?, self.mark).await
+            }
+            Op::AddRule(rule) => rule::add(netlink, *rule, self.mark).await,
+            Op::RemoveRule(rule) => rule::remove(netlink, *rule, self.mark).await,
+            _ => Ok(()),
+        }
     }
 
     /// The prefix length is the network's, so the kernel adds the route to the network itself.

@@ -4,16 +4,21 @@
 //! never recreates a link, never touches what isn't ours. It is the only netlink in the agent. The
 //! reconcile loop calls it, through [`Kernel`].
 
+mod capability;
+mod dump;
 mod error;
 #[cfg(any(test, feature = "fake-kernel"))]
 pub mod fake;
+mod genl;
 mod handshakes;
 mod host;
 mod link;
 mod netlink;
 mod peer_message;
 mod route;
+mod rule;
 mod userspace;
+mod watch;
 mod wireguard;
 
 use std::str::FromStr;
@@ -22,6 +27,7 @@ use async_trait::async_trait;
 pub use error::KernelError;
 pub use host::{Host, Overlap};
 use userspace::Userspace;
+pub(crate) use watch::{Noticed, Watch};
 use wattle_model::PrivateKey;
 use wattle_plan::{Observed, Op};
 use wireguard::KernelWireguard;
@@ -101,19 +107,27 @@ impl FromStr for DataPlaneChoice {
     }
 }
 
+/// The device to open.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The link's name.
+    pub interface: String,
+    /// The device's key.
+    pub private_key: PrivateKey,
+    /// Where it listens; 0 takes any port.
+    pub listen_port: u16,
+    /// The mark on its own packets, which also numbers its routing table and rules.
+    pub mark: u32,
+}
+
 /// Opens the data plane: adopts the kernel's link if it is there and has this key, makes it if not.
-/// `listen_port` 0 takes any port. The link has no address and isn't up until the plan says so.
-pub async fn open(
-    choice: DataPlaneChoice,
-    interface: &str,
-    private_key: &PrivateKey,
-    listen_port: u16,
-) -> Result<Box<dyn Kernel>, KernelError> {
+/// The link has no address and isn't up until the plan says so.
+pub async fn open(choice: DataPlaneChoice, place: &Place) -> Result<Box<dyn Kernel>, KernelError> {
     if choice != DataPlaneChoice::Userspace {
-        match KernelWireguard::open(interface, private_key, listen_port).await {
+        match KernelWireguard::open(place).await {
             Err(KernelError::NoWireGuard) if choice == DataPlaneChoice::Auto => {
                 tracing::warn!(
-                    interface,
+                    interface = place.interface,
                     "the kernel has no WireGuard: packets are moved by the agent itself, slower, and \
                      not while it restarts. Load the module (modprobe wireguard) to change that"
                 );
@@ -121,5 +135,10 @@ pub async fn open(
             result => return Ok(Box::new(result?)),
         }
     }
-    Ok(Box::new(Userspace::open(interface, private_key, listen_port).await?))
+    Ok(Box::new(Userspace::open(place).await?))
+}
+
+/// Takes away the rules of a device that is gone itself.
+pub(crate) async fn remove_rules(place: &Place) -> Result<(), KernelError> {
+    link::Link::new(&place.interface, place.mark)?.remove_rules().await
 }

@@ -18,6 +18,12 @@ impl Netlink {
         Ok(Self { handle, reader: tokio::spawn(connection) })
     }
 
+    /// With lists that the kernel filters: a host may have a million routes of which ours are two.
+    pub(crate) fn connect_strict() -> io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection_with_strict_check()?;
+        Ok(Self { handle, reader: tokio::spawn(connection) })
+    }
+
     pub(crate) const fn handle(&self) -> &Handle {
         &self.handle
     }

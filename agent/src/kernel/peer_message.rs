@@ -1,13 +1,11 @@
 //! Operations on peers as messages for the kernel's WireGuard, in order, each within what one
 //! netlink message can hold.
 //!
-//! `wireguard-control` can't say "update only" and refuses a peer that is larger than a message, so
-//! the messages are built here, of the parts it uses itself.
+//! A peer may be larger than a message, and an update must never make a peer that somebody removed.
 
 use ipnet::IpNet;
 use netlink_packet_utils::Emitable as _;
 use netlink_packet_wireguard::{
-    Wireguard, WireguardCmd,
     constants::{
         AF_INET, AF_INET6, WGPEER_F_REMOVE_ME, WGPEER_F_REPLACE_ALLOWEDIPS, WGPEER_F_UPDATE_ONLY,
     },
@@ -25,8 +23,8 @@ pub(crate) fn messages<'a>(
     interface: &str,
     ops: impl IntoIterator<Item = &'a Op>,
     max_bytes: usize,
-) -> Vec<Wireguard> {
-    let empty = message(interface, Vec::new()).buffer_len();
+) -> Vec<Vec<WgDeviceAttrs>> {
+    let empty = message(interface, Vec::new()).as_slice().buffer_len();
     let (mut messages, mut peers, mut bytes) = (Vec::new(), Vec::new(), empty);
     for part in ops.into_iter().flat_map(parts) {
         let size = std::slice::from_ref(&part).buffer_len();
@@ -43,9 +41,8 @@ pub(crate) fn messages<'a>(
     messages
 }
 
-fn message(interface: &str, peers: Vec<WgPeer>) -> Wireguard {
-    let name = WgDeviceAttrs::IfName(interface.to_owned());
-    Wireguard { cmd: WireguardCmd::SetDevice, nlas: vec![name, WgDeviceAttrs::Peers(peers)] }
+fn message(interface: &str, peers: Vec<WgPeer>) -> Vec<WgDeviceAttrs> {
+    vec![WgDeviceAttrs::IfName(interface.to_owned()), WgDeviceAttrs::Peers(peers)]
 }
 
 /// One operation as one part, or more where it has many prefixes.
@@ -68,6 +65,7 @@ fn set(peer: &SetPeer) -> Vec<WgPeer> {
     let mut first = part(&peer.key, replace | update, head);
     first.0.extend(peer.endpoint.map(WgPeerAttrs::Endpoint));
     first.0.extend(peer.keepalive.map(WgPeerAttrs::PersistentKeepalive));
+    first.0.extend(peer.clear_preshared.then_some(WgPeerAttrs::PresharedKey([0; 32])));
     let more = rest.chunks(PART).map(|more| part(&peer.key, WGPEER_F_UPDATE_ONLY, more));
     std::iter::once(first).chain(more).collect()
 }
@@ -91,22 +89,29 @@ fn allowed(prefix: &IpNet) -> WgAllowedIp {
 
 #[cfg(test)]
 mod tests {
-    use netlink_request::max_genl_payload_length;
-
     use super::*;
+
+    const MAX: usize = 8000;
 
     fn set_peer(seed: u8, create: bool, prefixes: Prefixes) -> Op {
         let key = PublicKey::new([seed; 32]).unwrap();
         let endpoint = Some("[2001:db8::1]:51820".parse().unwrap());
-        Op::SetPeer(SetPeer { key, create, prefixes, endpoint, keepalive: Some(25) })
+        Op::SetPeer(SetPeer {
+            key,
+            create,
+            prefixes,
+            endpoint,
+            keepalive: Some(25),
+            clear_preshared: false,
+        })
     }
 
     fn prefixes(count: u16) -> Vec<IpNet> {
         (0..count).map(|i| format!("fd00::{i:x}/128").parse().unwrap()).collect()
     }
 
-    fn peers(message: &Wireguard) -> &[WgPeer] {
-        match &message.nlas[..] {
+    fn peers(message: &Vec<WgDeviceAttrs>) -> &[WgPeer] {
+        match &message[..] {
             [WgDeviceAttrs::IfName(name), WgDeviceAttrs::Peers(peers)] if name == "wattle0" => {
                 peers
             }
@@ -126,10 +131,10 @@ mod tests {
         let ops: Vec<Op> = (0..1000)
             .map(|i| set_peer((i % 250) as u8 + 1, true, Prefixes::Add(prefixes(2))))
             .collect();
-        let max = max_genl_payload_length();
+        let max = MAX;
         let messages = messages("wattle0", &ops, max);
         assert!(messages.len() > 10, "{}", messages.len());
-        assert!(messages.iter().all(|message| message.buffer_len() <= max));
+        assert!(messages.iter().all(|message| message.as_slice().buffer_len() <= max));
         let keys: Vec<_> = messages.iter().flat_map(peers).map(|peer| peer.0[0].clone()).collect();
         let wanted: Vec<_> =
             (0..1000).map(|i| WgPeerAttrs::PublicKey([(i % 250) as u8 + 1; 32])).collect();
@@ -138,10 +143,10 @@ mod tests {
 
     #[test]
     fn a_peer_larger_than_a_message_is_split_and_replaced_once() {
-        let max = max_genl_payload_length();
+        let max = MAX;
         let op = set_peer(1, true, Prefixes::Replace(prefixes(900)));
         let messages = messages("wattle0", [&op], max);
-        assert!(messages.iter().all(|message| message.buffer_len() <= max));
+        assert!(messages.iter().all(|message| message.as_slice().buffer_len() <= max));
         let parts: Vec<&WgPeer> = messages.iter().flat_map(peers).collect();
         assert_eq!(flags(parts[0]), WGPEER_F_REPLACE_ALLOWEDIPS);
         assert!(parts.len() > 10);

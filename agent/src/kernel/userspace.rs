@@ -17,9 +17,11 @@ use gotatun::{
 use ipnet::IpNet;
 use tokio::time::Instant;
 use wattle_model::{PrivateKey, PublicKey};
-use wattle_plan::{Observed, ObservedPeer, Op, Prefixes, SetPeer};
+use wattle_plan::{Observed, ObservedPeer, Op, Prefixes, Repaired, SetPeer};
 
-use super::{DataPlaneKind, Failed, Kernel, KernelError, handshakes::Handshakes, link::Link};
+use super::{
+    DataPlaneKind, Failed, Kernel, KernelError, Place, handshakes::Handshakes, link::Link,
+};
 
 /// How often, and after what pause, a port in use is tried again: a second in all.
 const BIND_RETRIES: u32 = 20;
@@ -33,6 +35,8 @@ pub(crate) struct Userspace {
     private_key: PrivateKey,
     /// The port asked for, then the one in use.
     listen_port: u16,
+    /// The mark in use; a device that is made anew has none.
+    mark: u32,
     /// `None` once removed.
     device: Option<Wireguard>,
     handshakes: Handshakes,
@@ -42,20 +46,17 @@ pub(crate) struct Userspace {
 
 impl Userspace {
     /// Makes the link and the device; a link of that name mustn't be there.
-    pub(crate) async fn open(
-        interface: &str,
-        private_key: &PrivateKey,
-        listen_port: u16,
-    ) -> Result<Self, KernelError> {
-        let link = Link::new(interface)?;
+    pub(crate) async fn open(place: &Place) -> Result<Self, KernelError> {
+        let Place { interface, private_key, listen_port, mark } = place.clone();
+        let link = Link::new(&interface, mark)?;
         if let Some(found) = link.find().await? {
             let kind = if found.kind.is_empty() { "hardware" } else { &found.kind };
             let why = format!("a link of kind {kind} has the name; is another agent running?");
-            return Err(KernelError::NotOurs { interface: interface.to_owned(), why });
+            return Err(KernelError::NotOurs { interface, why });
         }
-        let private_key = private_key.clone();
         let (device, handshakes, deaf) = (None, Handshakes::default(), false);
-        let mut userspace = Self { link, private_key, listen_port, device, handshakes, deaf };
+        let mut userspace =
+            Self { link, private_key, listen_port, mark: 0, device, handshakes, deaf };
         userspace.start().await?;
         Ok(userspace)
     }
@@ -72,7 +73,7 @@ impl Userspace {
         self.bind(&device).await.map_err(|error| self.device_error(error))?;
         self.listen_port = device.read(async |device| device.listen_port()).await;
         self.device = Some(device);
-        self.deaf = false;
+        (self.deaf, self.mark) = (false, 0);
         Ok(())
     }
 
@@ -96,18 +97,19 @@ impl Userspace {
 
     /// The device stops for good when its link is taken away or down: then both are made anew, and
     /// the next difference fills them.
-    async fn revive(&mut self) -> Result<(), KernelError> {
+    async fn revive(&mut self) -> Result<Vec<Repaired>, KernelError> {
         let Some(device) = &mut self.device else { return Err(self.gone()) };
         let stopped = device.wait().now_or_never().is_some();
         if !stopped && !self.deaf && self.link.find().await?.is_some() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         tracing::warn!(
             interface = self.link.name(),
             "the userspace device stopped; starting it again"
         );
         self.stop().await?;
-        self.start().await
+        self.start().await?;
+        Ok(vec![Repaired::Link])
     }
 
     async fn stop(&mut self) -> Result<(), KernelError> {
@@ -125,12 +127,17 @@ impl Userspace {
         let Some(device) = &self.device else { return Err(self.gone().to_string()) };
         match op {
             Op::SetListenPort(port) => return self.listen(*port).await,
+            Op::SetMark(mark) => {
+                device.set_fwmark(*mark).await.map_err(|error| error.to_string())?;
+                self.mark = *mark;
+            }
             Op::SetPeer(set) => return set_peer(device, set).await,
             Op::RemovePeer { key } => {
                 let key = x25519::PublicKey::from(*key.as_bytes());
                 device.remove_peer(&key).await.map_err(|error| error.to_string())?;
             }
-            Op::SetMtu(_) | Op::SetUp | Op::AddAddress(_) | Op::RemoveAddress(_) => {}
+            // The link's.
+            _ => {}
         }
         Ok(())
     }
@@ -179,7 +186,7 @@ impl Userspace {
 #[async_trait]
 impl Kernel for Userspace {
     async fn observe(&mut self) -> Result<Observed, KernelError> {
-        self.revive().await?;
+        let repaired = self.revive().await?;
         let (Some(found), Some(device)) = (self.link.find().await?, &self.device) else {
             return Err(self.gone());
         };
@@ -195,6 +202,10 @@ impl Kernel for Userspace {
             addresses: self.link.addresses(found.index).await?,
             mtu: found.mtu,
             up: found.up,
+            mark: self.mark,
+            routes: self.link.routes(found.index).await?,
+            rules: self.link.rules().await?,
+            repaired,
             peers,
         })
     }
@@ -210,6 +221,7 @@ impl Kernel for Userspace {
     }
 
     async fn remove(&mut self) -> Result<(), KernelError> {
+        self.link.remove_rules().await?;
         self.stop().await
     }
 
@@ -233,6 +245,9 @@ async fn set_peer(device: &Wireguard, set: &SetPeer) -> Result<(), String> {
                     if let Some(seconds) = set.keepalive {
                         peer.set_keepalive((seconds != 0).then_some(seconds));
                     }
+                    if set.clear_preshared {
+                        peer.set_preshared_key(None);
+                    }
                     if matches!(set.prefixes, Prefixes::Replace(_)) {
                         peer.clear_allowed_ips();
                     }
@@ -255,6 +270,7 @@ fn observed(peer: gotatun::device::configure::PeerStats) -> Option<(PublicKey, O
         allowed_ips: peer.allowed_ips.iter().filter_map(prefix).collect(),
         last_handshake: stats.last_handshake,
         keepalive: peer.keepalive.filter(|seconds| *seconds != 0),
+        preshared: peer.preshared_key.is_some(),
         rx_bytes: stats.rx_bytes as u64,
         tx_bytes: stats.tx_bytes as u64,
     };

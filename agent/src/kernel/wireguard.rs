@@ -1,24 +1,16 @@
-//! The kernel's WireGuard. Dumps and the device's own settings go through `wireguard-control`;
-//! peers are written as `peer_message` says.
+//! The kernel's WireGuard: a link whose peers are dumped and written over generic netlink.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    time::{Duration, SystemTime},
-};
+use std::io;
 
 use async_trait::async_trait;
-use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
-use netlink_packet_generic::GenlMessage;
-use netlink_packet_wireguard::Wireguard;
-use netlink_request::{max_genl_payload_length, netlink_request_genl};
+use netlink_packet_wireguard::nlas::WgDeviceAttrs;
 use wattle_model::{PrivateKey, PublicKey};
-use wattle_plan::{Observed, ObservedPeer, Op};
-use wireguard_control::{AllowedIp, Backend, Device, DeviceUpdate, InterfaceName, Key, PeerInfo};
+use wattle_plan::{Observed, Op, Repaired};
 
 use super::{
-    DataPlaneKind, Failed, Kernel, KernelError,
+    DataPlaneKind, Failed, Kernel, KernelError, Place,
+    dump::Dump,
+    genl::{Genl, MESSAGE},
     link::{Found, Link},
     peer_message,
 };
@@ -29,36 +21,42 @@ const KIND: &str = "wireguard";
 /// A WireGuard link of the kernel.
 pub(crate) struct KernelWireguard {
     link: Link,
-    name: InterfaceName,
+    /// `None` while a call has it, and until the kernel has loaded its WireGuard.
+    genl: Option<Genl>,
     private_key: PrivateKey,
+    public_key: PublicKey,
     listen_port: u16,
+    /// The link that is known to be ours.
+    index: Option<u32>,
     removed: bool,
 }
 
 impl KernelWireguard {
     /// Adopts the link if it is ours, makes it if there is none.
-    pub(crate) async fn open(
-        interface: &str,
-        private_key: &PrivateKey,
-        listen_port: u16,
-    ) -> Result<Self, KernelError> {
-        let link = Link::new(interface)?;
-        let name = interface.parse().map_err(|_| KernelError::InvalidName(interface.to_owned()))?;
-        let private_key = private_key.clone();
-        let kernel = Self { link, name, private_key, listen_port, removed: false };
+    pub(crate) async fn open(place: &Place) -> Result<Self, KernelError> {
+        let Place { interface, private_key, listen_port, mark } = place.clone();
+        let link = Link::new(&interface, mark)?;
+        let secret = x25519_dalek::StaticSecret::from(*private_key.expose_bytes());
+        let public_key = PublicKey::new(x25519_dalek::PublicKey::from(&secret).to_bytes())
+            .map_err(|error| link.error("its private key", io::Error::other(error)))?;
+        let (genl, index, removed) = (None, None, false);
+        let mut kernel = Self { link, genl, private_key, public_key, listen_port, index, removed };
         kernel.ensure().await?;
         Ok(kernel)
     }
 
     /// The link and its WireGuard side, made if somebody took it away; refused if it isn't ours.
-    async fn ensure(&self) -> Result<(Found, Device), KernelError> {
+    async fn ensure(&mut self) -> Result<(Found, Dump, Vec<Repaired>), KernelError> {
+        let was_there = self.index.is_some();
         if let Some(found) = self.link.find().await? {
             return self.adopt(found).await;
         }
         self.link.create_wireguard().await?;
         let Some(found) = self.link.find().await? else { return Err(self.gone()) };
         match self.adopt(found).await {
-            Ok(adopted) => Ok(adopted),
+            Ok((found, dump, _)) => {
+                Ok((found, dump, was_there.then_some(Repaired::Link).into_iter().collect()))
+            }
             Err(error) => {
                 // A link without a key would look like somebody else's half-made one.
                 self.link.delete().await?;
@@ -67,50 +65,55 @@ impl KernelWireguard {
         }
     }
 
-    /// A link is ours if it has our key; one without any key is one whose making was cut short.
-    async fn adopt(&self, found: Found) -> Result<(Found, Device), KernelError> {
+    /// A link is ours if it has our key; one without any key is one whose making was cut short. The
+    /// very link that was ours before stays ours, whatever key somebody gave it.
+    async fn adopt(&mut self, found: Found) -> Result<(Found, Dump, Vec<Repaired>), KernelError> {
         if found.kind != KIND {
             let kind = if found.kind.is_empty() { "hardware" } else { &found.kind };
             return Err(self.not_ours(format!("it is a link of kind {kind}")));
         }
-        let mut device = self.dump().await?;
-        if device.public_key.is_none() {
-            self.set_device(
-                DeviceUpdate::new()
-                    .set_private_key(Key(*self.private_key.expose_bytes()))
-                    .set_listen_port(self.listen_port),
-            )
-            .await?;
-            device = self.dump().await?;
+        let mut dump = self.dump().await?;
+        let mut repaired = Vec::new();
+        if dump.public_key.is_none() {
+            let port = WgDeviceAttrs::ListenPort(self.listen_port);
+            self.set_device("setting the key and the port", vec![self.key(), port]).await?;
+            dump = self.dump().await?;
+        } else if dump.public_key != Some(self.public_key) && self.index == Some(found.index) {
+            self.set_device("setting the key", vec![self.key()]).await?;
+            dump = self.dump().await?;
+            repaired.push(Repaired::PrivateKey);
         }
-        if device.public_key.as_ref().map(|key| key.0) != Some(self.public_key()) {
+        if dump.public_key != Some(self.public_key) {
             return Err(self.not_ours("it has another private key".to_owned()));
         }
-        Ok((found, device))
+        self.index = Some(found.index);
+        Ok((found, dump, repaired))
     }
 
-    fn public_key(&self) -> [u8; 32] {
-        let secret = x25519_dalek::StaticSecret::from(*self.private_key.expose_bytes());
-        x25519_dalek::PublicKey::from(&secret).to_bytes()
+    fn key(&self) -> WgDeviceAttrs {
+        WgDeviceAttrs::PrivateKey(*self.private_key.expose_bytes())
     }
 
-    async fn dump(&self) -> Result<Device, KernelError> {
-        let name = self.name;
-        let result = blocking(move || Device::get(&name, Backend::Kernel)).await;
+    async fn dump(&mut self) -> Result<Dump, KernelError> {
+        let name = self.link.name().to_owned();
+        let result = self.blocking(move |genl| genl.dump(&name, Dump::absorb)).await;
         result.map_err(|error| self.link.error("reading peers", error))
     }
 
-    /// Only for a link that is there: `wireguard-control` makes one where there is none.
-    async fn set_device(&self, update: DeviceUpdate) -> Result<(), KernelError> {
-        let name = self.name;
-        let result = blocking(move || update.apply(&name, Backend::Kernel)).await;
-        result.map_err(|error| self.link.error("setting the key and the port", error))
+    async fn set_device(
+        &mut self,
+        doing: &'static str,
+        mut attributes: Vec<WgDeviceAttrs>,
+    ) -> Result<(), KernelError> {
+        attributes.insert(0, WgDeviceAttrs::IfName(self.link.name().to_owned()));
+        let result = self.blocking(move |genl| genl.set(attributes)).await;
+        result.map_err(|error| self.link.error(doing, error))
     }
 
     /// Peer operations that follow each other, in as few messages as they fit. The kernel stops at
     /// the first it refuses and doesn't say which, so then they are repeated one by one: each may
     /// be done twice.
-    async fn apply_peers(&self, first: usize, ops: &[Op], failed: &mut Vec<Failed>) {
+    async fn apply_peers(&mut self, first: usize, ops: &[Op], failed: &mut Vec<Failed>) {
         if self.send(ops).await.is_ok() {
             return;
         }
@@ -121,28 +124,23 @@ impl KernelWireguard {
         }
     }
 
-    async fn send(&self, ops: &[Op]) -> io::Result<()> {
-        let messages = peer_message::messages(self.link.name(), ops, max_genl_payload_length());
-        blocking(move || {
-            messages.into_iter().try_for_each(|message: Wireguard| {
-                let message = GenlMessage::from_payload(message);
-                netlink_request_genl(message, Some(NLM_F_REQUEST | NLM_F_ACK)).map(drop)
-            })
-        })
-        .await
+    async fn send(&mut self, ops: &[Op]) -> io::Result<()> {
+        let messages = peer_message::messages(self.link.name(), ops, MESSAGE);
+        self.blocking(move |genl| messages.into_iter().try_for_each(|message| genl.set(message)))
+            .await
     }
 
-    async fn apply_one(&self, op: &Op) -> Result<(), String> {
+    async fn apply_one(&mut self, op: &Op) -> Result<(), String> {
         if let Some(result) = self.link.execute(op).await {
             return result.map_err(|error| self.explain(op, &error));
         }
-        let Op::SetListenPort(port) = op else { return Ok(()) };
-        if self.link.find().await.map_err(|error| error.to_string())?.is_none() {
-            return Err(self.gone().to_string());
-        }
-        self.set_device(DeviceUpdate::new().set_listen_port(*port))
-            .await
-            .map_err(|error| error.to_string())
+        let attribute = match op {
+            Op::SetListenPort(port) => WgDeviceAttrs::ListenPort(*port),
+            Op::SetMark(mark) => WgDeviceAttrs::Fwmark(*mark),
+            _ => return Ok(()),
+        };
+        let set = self.set_device("setting the port or the mark", vec![attribute]).await;
+        set.map_err(|error| error.to_string())
     }
 
     /// A WireGuard link takes its port when it goes up.
@@ -164,6 +162,23 @@ impl KernelWireguard {
     fn gone(&self) -> KernelError {
         KernelError::Gone { interface: self.link.name().to_owned() }
     }
+
+    /// Netlink answers within microseconds, or after a dump of many peers: off the async threads.
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce(&mut Genl) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let genl = self.genl.take();
+        let work = move || {
+            let mut genl = genl.map_or_else(Genl::connect, Ok)?;
+            let result = call(&mut genl);
+            Ok::<_, io::Error>((genl, result))
+        };
+        let (genl, result) =
+            tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??;
+        self.genl = Some(genl);
+        result
+    }
 }
 
 #[async_trait]
@@ -172,14 +187,18 @@ impl Kernel for KernelWireguard {
         if self.removed {
             return Err(self.gone());
         }
-        let (found, device) = self.ensure().await?;
+        let (found, dump, repaired) = self.ensure().await?;
         Ok(Observed {
-            public_key: device.public_key.as_ref().and_then(|key| PublicKey::new(key.0).ok()),
-            listen_port: device.listen_port.unwrap_or(0),
+            public_key: dump.public_key,
+            listen_port: dump.listen_port,
             addresses: self.link.addresses(found.index).await?,
             mtu: found.mtu,
             up: found.up,
-            peers: merged(&device.peers, SystemTime::now()),
+            mark: dump.mark,
+            routes: self.link.routes(found.index).await?,
+            rules: self.link.rules().await?,
+            repaired,
+            peers: dump.peers,
         })
     }
 
@@ -203,6 +222,7 @@ impl Kernel for KernelWireguard {
 
     async fn remove(&mut self) -> Result<(), KernelError> {
         self.removed = true;
+        self.link.remove_rules().await?;
         if let Some(found) = self.link.find().await? {
             self.adopt(found).await?;
             self.link.delete().await?;
@@ -217,71 +237,4 @@ impl Kernel for KernelWireguard {
 
 const fn is_peer(op: &Op) -> bool {
     matches!(op, Op::SetPeer(_) | Op::RemovePeer { .. })
-}
-
-/// Netlink answers within microseconds, or after a dump of many peers: off the async threads.
-async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(call).await.map_err(io::Error::other)?
-}
-
-/// A peer with many prefixes comes as several parts, of which only the first has its counters.
-fn merged(parts: &[PeerInfo], now: SystemTime) -> BTreeMap<PublicKey, ObservedPeer> {
-    let mut peers: BTreeMap<PublicKey, ObservedPeer> = BTreeMap::new();
-    for part in parts {
-        let Ok(key) = PublicKey::new(part.config.public_key.0) else { continue };
-        let peer = peers.entry(key).or_default();
-        peer.allowed_ips.extend(part.config.allowed_ips.iter().filter_map(prefix));
-        peer.endpoint = peer.endpoint.or(part.config.endpoint);
-        peer.keepalive =
-            peer.keepalive.or(part.config.persistent_keepalive_interval).filter(|s| *s != 0);
-        peer.last_handshake = peer.last_handshake.or_else(|| age(part, now));
-        peer.rx_bytes += part.stats.rx_bytes;
-        peer.tx_bytes += part.stats.tx_bytes;
-    }
-    peers
-}
-
-fn prefix(allowed: &AllowedIp) -> Option<IpNet> {
-    IpNet::new(allowed.address, allowed.cidr).ok()
-}
-
-fn age(part: &PeerInfo, now: SystemTime) -> Option<Duration> {
-    now.duration_since(part.stats.last_handshake_time?).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_in_several_parts_is_one_peer() {
-        let now = SystemTime::now();
-        let part = |index: u8| {
-            let mut part = PeerInfo::from_public_key(Key([7; 32]));
-            part.config.allowed_ips =
-                vec![AllowedIp { address: [10, 0, 0, index].into(), cidr: 32 }];
-            part
-        };
-        let (mut first, second) = (part(1), part(2));
-        first.config.endpoint = Some("192.0.2.1:1".parse().unwrap());
-        first.config.persistent_keepalive_interval = Some(25);
-        first.stats.rx_bytes = 5;
-        first.stats.last_handshake_time = Some(now - Duration::from_secs(9));
-        let peers = merged(&[first, second], now);
-        let [peer] = &peers.into_values().collect::<Vec<_>>()[..] else { panic!("one peer") };
-        assert_eq!(peer.allowed_ips.len(), 2);
-        assert_eq!(peer.endpoint, Some("192.0.2.1:1".parse().unwrap()));
-        assert_eq!((peer.keepalive, peer.rx_bytes), (Some(25), 5));
-        assert_eq!(peer.last_handshake, Some(Duration::from_secs(9)));
-    }
-
-    #[test]
-    fn a_handshake_in_the_future_has_no_age() {
-        let now = SystemTime::now();
-        let mut part = PeerInfo::from_public_key(Key([7; 32]));
-        part.stats.last_handshake_time = Some(now + Duration::from_secs(60));
-        assert_eq!(age(&part, now), None);
-    }
 }

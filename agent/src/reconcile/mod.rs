@@ -2,6 +2,7 @@
 //! again. Nobody else touches the device; the session asks through [`Mesh`] and waits for the
 //! answer, so a slow device slows the stream and nothing queues.
 
+mod drift;
 mod reconciler;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,10 @@ use tokio::{
 use wattle_model::{PublicKey, Revision};
 use wattle_plan::{Observed, Update};
 
-pub(crate) use self::reconciler::{Open, Reconciler};
+pub(crate) use self::{
+    drift::Repairs,
+    reconciler::{Open, Reconciler, Surroundings, Wishes},
+};
 use crate::{
     kernel::{DataPlaneKind, KernelError},
     session::Rejection,
@@ -55,6 +59,10 @@ pub(crate) struct MeshStatus {
     pub(crate) applied: Revision,
     /// The last revision at which a fresh dump differed in nothing.
     pub(crate) verified: Revision,
+    /// The link's MTU.
+    pub(crate) mtu: u32,
+    /// How often somebody else's changes were put right.
+    pub(crate) repairs: Repairs,
     /// What went wrong last, until it goes right.
     pub(crate) errors: Vec<String>,
 }

@@ -1,18 +1,30 @@
 //! The loop itself, and how often it looks.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
+use ipnet::IpNet;
 use tokio::{
     select,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use wattle_model::{NodeId, PublicKey, Revision};
-use wattle_plan::{DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Update, diff};
+use wattle_model::{NodeId, NodeName, PublicKey, Revision};
+use wattle_plan::{
+    DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Repaired, Touched, Update,
+    diff, diff_touched,
+};
 
-use super::{Applied, Change, Description, Mesh, MeshStatus, REQUESTS, Request};
+use super::{
+    Applied, Change, Description, Mesh, MeshStatus, REQUESTS, Request,
+    drift::{Drift, faults},
+};
 use crate::{
     kernel::{Failed, Host, Kernel, KernelError},
     session::Rejection,
@@ -25,8 +37,13 @@ const VERIFY: Duration = Duration::from_millis(100);
 const HURRIED: u32 = 3;
 /// While a peer doesn't answer or an operation failed.
 const RESTLESS: Duration = Duration::from_secs(5);
-/// While all is well: only somebody else's meddling would be found.
-const QUIET: Duration = Duration::from_secs(30);
+/// While all is well: only somebody else's meddling with the peers would be found, of which the
+/// kernel says nothing. Found and undone within 30 s.
+const QUIET: Duration = Duration::from_secs(25);
+/// While somebody keeps changing the link.
+const CONTESTED: Duration = Duration::from_secs(1);
+/// Looks at a large device take at most this share of the time, however often it changes.
+const LOOKING: u32 = 4;
 /// WireGuard refuses a session of this age: until then its peer answered.
 const FRESH: Duration = Duration::from_secs(180);
 /// Keeps a mapping in any common NAT open (RFC 4787 asks for 120 s, home routers give 30).
@@ -36,6 +53,29 @@ const KEEPALIVE: u16 = 25;
 pub(crate) type Open =
     Box<dyn Fn() -> BoxFuture<'static, Result<Box<dyn Kernel>, KernelError>> + Send + Sync>;
 
+/// What this machine's administrator wishes of the device.
+#[derive(Debug, Clone)]
+pub(crate) struct Wishes {
+    /// The link's name.
+    pub(crate) interface: String,
+    /// The UDP port; 0 for any.
+    pub(crate) listen_port: u16,
+    /// The tunnel's mark.
+    pub(crate) mark: u32,
+    /// The link's MTU; the path's where unset.
+    pub(crate) mtu: Option<u32>,
+    /// Prefixes that go through a node.
+    pub(crate) via: BTreeMap<IpNet, NodeName>,
+}
+
+/// What goes on around the device.
+pub(crate) struct Surroundings {
+    /// This machine's addresses.
+    pub(crate) host: watch::Receiver<Arc<Host>>,
+    /// The kernel said that the link isn't as it was.
+    pub(crate) noticed: Arc<Notify>,
+}
+
 /// The device's owner.
 pub(crate) struct Reconciler {
     open: Open,
@@ -44,7 +84,17 @@ pub(crate) struct Reconciler {
     desired: Desired,
     memory: EndpointMemory,
     observed_at: Option<SocketAddr>,
-    host: watch::Receiver<Arc<Host>>,
+    surroundings: Surroundings,
+    interface: String,
+    mtu: Option<u32>,
+    /// The device is known to be as desired: a look found nothing to do, and since then only
+    /// changes were made that the device took. Anything else found is somebody else's doing.
+    in_step: bool,
+    drift: Drift,
+    /// What was made anew when somebody asked how the device stands.
+    repaired: Vec<Repaired>,
+    /// How long the last look took.
+    look: Duration,
     refused: Vec<wattle_plan::Rejected>,
     next_look: Instant,
     /// How many looks at the device in a row found something to do.
@@ -59,29 +109,40 @@ impl Reconciler {
         open: Open,
         own: NodeId,
         public_key: PublicKey,
-        listen_port: u16,
+        wishes: Wishes,
         settings: &Settings,
-        host: watch::Receiver<Arc<Host>>,
+        surroundings: Surroundings,
     ) -> Result<(Self, Mesh), KernelError> {
         let kernel = open().await?;
         let (sender, requests) = mpsc::channel(REQUESTS);
+        let Wishes { interface, listen_port, mark, mtu, via } = wishes;
         let (status, statuses) = watch::channel(MeshStatus {
             kind: kernel.kind(),
             listen_port,
             applied: Revision::ZERO,
             verified: Revision::ZERO,
+            mtu: 0,
+            repairs: BTreeMap::new(),
             errors: Vec::new(),
         });
         let addresses = settings.addresses.on_interface();
-        let device = DeviceSpec { listen_port, addresses, mtu: DEFAULT_MTU };
+        let device = DeviceSpec { listen_port, addresses, mtu: mtu.unwrap_or(DEFAULT_MTU), mark };
+        let mut desired = Desired::new(own, device);
+        desired.via = via;
         let reconciler = Self {
             open,
             kernel,
             public_key,
-            desired: Desired::new(own, device),
+            desired,
             memory: EndpointMemory::default(),
             observed_at: settings.observed,
-            host,
+            surroundings,
+            interface,
+            mtu,
+            in_step: false,
+            drift: Drift::default(),
+            repaired: Vec::new(),
+            look: Duration::ZERO,
             refused: Vec::new(),
             next_look: Instant::now(),
             unsettled: 0,
@@ -113,8 +174,13 @@ impl Reconciler {
                     continue;
                 }
                 request = self.requests.recv() => request,
-                Ok(()) = self.host.changed() => {
+                Ok(()) = self.surroundings.host.changed() => {
                     self.reconcile(VERIFY).await;
+                    continue;
+                }
+                () = self.surroundings.noticed.notified() => {
+                    let contested = self.drift.is_contested();
+                    self.look_within(if contested { CONTESTED } else { VERIFY });
                     continue;
                 }
             };
@@ -137,12 +203,13 @@ impl Reconciler {
     }
 
     async fn apply(&mut self, change: Change) -> Applied {
+        let resettled = change.settings.is_some();
         if let Some(settings) = change.settings {
-            self.desired.device.addresses = settings.addresses.on_interface();
+            self.desired.readdress(settings.addresses.on_interface());
             self.observed_at = settings.observed;
         }
         let reset = matches!(change.update, Update::Reset(_));
-        self.desired.apply(change.update);
+        let touched = self.desired.apply(change.update).filter(|_| !resettled);
         self.status.send_modify(|status| {
             status.applied = change.revision;
             if reset {
@@ -150,9 +217,34 @@ impl Reconciler {
                 status.verified = Revision::ZERO;
             }
         });
+        if let Some(rejected) = self.follow(touched).await {
+            return Applied { at: Instant::now(), rejected };
+        }
+        self.in_step = false;
         let mut rejected = self.newly_refused();
         rejected.extend(self.reconcile(VERIFY).await);
         Applied { at: Instant::now(), rejected }
+    }
+
+    /// Changes a device that is as desired by what a change touches, without looking at the rest:
+    /// that comes later, as after every change. `None` where it has to be looked at now.
+    async fn follow(&mut self, touched: Option<Touched>) -> Option<Vec<Rejection>> {
+        let touched = touched.filter(|_| self.in_step && self.refused.is_empty())?;
+        let (own, now) = (self.public_key, Instant::now().into_std());
+        let ops = diff_touched(&self.desired, &touched, own, &mut self.memory, now)?;
+        tracing::debug!(?ops, "changing the device");
+        self.look_within(VERIFY);
+        match self.kernel.apply(&ops).await {
+            Ok(failed) if failed.is_empty() => Some(Vec::new()),
+            Ok(failed) => {
+                self.in_step = false;
+                self.unsettled = self.unsettled.saturating_add(1);
+                self.publish_failed(&ops, &failed);
+                Some(self.blame(&ops, failed))
+            }
+            // Looking at it tells what is wrong with it.
+            Err(_) => None,
+        }
     }
 
     /// What is desired stayed the same, so a device that was right still is: but only a fresh dump
@@ -164,6 +256,10 @@ impl Reconciler {
 
     async fn describe(&mut self) -> Result<Description, KernelError> {
         let observed = self.kernel.observe().await?;
+        if !observed.repaired.is_empty() {
+            self.repaired.extend(&observed.repaired);
+            self.look_within(VERIFY);
+        }
         Ok(Description { observed, peers: self.desired.peers().cloned().collect() })
     }
 
@@ -177,10 +273,12 @@ impl Reconciler {
     /// Observe, plan, apply; look again after `wait` where there was something to do. Returns the
     /// peers whose operations the device refused.
     async fn reconcile(&mut self, wait: Duration) -> Vec<Rejection> {
-        let host = self.host.borrow_and_update().clone();
-        self.desired.keepalive = keepalive(self.observed_at, &host);
+        let host = self.surroundings.host.borrow_and_update().clone();
+        let before =
+            std::mem::replace(&mut self.desired.keepalive, keepalive(self.observed_at, &host));
+        self.in_step &= self.desired.keepalive == before;
         self.memory.set_attached(host.attached());
-        match self.observe_and_apply(wait).await {
+        match self.observe_and_apply(&host, wait).await {
             Ok(failed) => failed,
             Err(error) => {
                 self.failed(error).await;
@@ -189,9 +287,21 @@ impl Reconciler {
         }
     }
 
-    async fn observe_and_apply(&mut self, wait: Duration) -> Result<Vec<Rejection>, KernelError> {
-        let observed = self.kernel.observe().await?;
+    async fn observe_and_apply(
+        &mut self,
+        host: &Host,
+        wait: Duration,
+    ) -> Result<Vec<Rejection>, KernelError> {
+        let begun = Instant::now();
+        let mut observed = self.kernel.observe().await?;
+        observed.repaired.splice(..0, std::mem::take(&mut self.repaired));
+        self.size(host, &observed);
         let ops = diff(&self.desired, &observed, &mut self.memory, Instant::now().into_std());
+        self.look = begun.elapsed();
+        let drifted = std::mem::take(&mut self.in_step);
+        if drifted {
+            self.drifted(&observed, &ops);
+        }
         if ops.is_empty() {
             self.settled(&observed);
             return Ok(Vec::new());
@@ -200,22 +310,41 @@ impl Reconciler {
         let failed = self.kernel.apply(&ops).await?;
         self.look_within(wait);
         self.unsettled = self.unsettled.saturating_add(1);
-        self.publish(failed.iter().map(|f| format!("{:?}: {}", ops[f.op], f.reason)).collect());
+        self.in_step = drifted && failed.is_empty();
+        self.publish_failed(&ops, &failed);
         Ok(self.blame(&ops, failed))
+    }
+
+    /// The MTU is the path's, unless somebody wishes another.
+    fn size(&mut self, host: &Host, observed: &Observed) {
+        let endpoints = observed.peers.values().filter_map(|peer| peer.endpoint);
+        let path = || host.tunnel_mtu(endpoints.map(|endpoint| endpoint.ip()));
+        let mtu = self.mtu.or_else(path).unwrap_or(self.desired.device.mtu);
+        let before = std::mem::replace(&mut self.desired.device.mtu, mtu);
+        self.in_step &= before == mtu;
+    }
+
+    /// It had been right, and nobody wished it changed.
+    fn drifted(&mut self, observed: &Observed, ops: &[Op]) {
+        if let Some(repairs) = self.drift.note(&self.interface, &faults(observed, ops)) {
+            self.status.send_modify(|status| status.repairs = repairs);
+        }
     }
 
     /// A fresh dump differed in nothing.
     fn settled(&mut self, observed: &Observed) {
-        self.unsettled = 0;
+        (self.unsettled, self.in_step) = (0, true);
         let restless = observed
             .peers
             .values()
             .any(|peer| peer.tx_bytes > 0 && peer.last_handshake.is_none_or(|age| age >= FRESH));
+        let restless = restless || self.memory.is_undecided();
         self.look_within(if restless { RESTLESS } else { QUIET });
-        let port = observed.listen_port;
+        let (port, mtu) = (observed.listen_port, observed.mtu);
         self.status.send_if_modified(|status| {
             let before = status.clone();
             (status.verified, status.listen_port) = (status.applied, port);
+            status.mtu = mtu;
             status.errors.clear();
             *status != before
         });
@@ -224,6 +353,7 @@ impl Reconciler {
     /// The device can't be read or written. Where somebody took it away, it is made again.
     async fn failed(&mut self, error: KernelError) {
         tracing::warn!(%error, "the data plane refused");
+        self.in_step = false;
         self.look_within(RESTLESS);
         let gone = matches!(error, KernelError::Gone { .. });
         self.publish(vec![error.to_string()]);
@@ -236,6 +366,10 @@ impl Reconciler {
                 Err(error) => self.publish(vec![error.to_string()]),
             }
         }
+    }
+
+    fn publish_failed(&self, ops: &[Op], failed: &[Failed]) {
+        self.publish(failed.iter().map(|f| format!("{:?}: {}", ops[f.op], f.reason)).collect());
     }
 
     fn publish(&self, errors: Vec<String>) {
@@ -276,6 +410,7 @@ impl Reconciler {
 
     /// Moves the next look forward, never back: changes without end don't put it off.
     fn look_within(&mut self, wait: Duration) {
+        let wait = wait.max(self.look * LOOKING);
         self.next_look = self.next_look.min(Instant::now() + wait);
     }
 }

@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use wattle_model::{PeerSpec, Revision};
 use wattle_plan::Update;
 
-use super::{Change, Mesh, Open, Reconciler};
+use super::{Change, Mesh, Open, Reconciler, Surroundings, Wishes};
 use crate::{
     kernel::{Host, fake::FakeDevice},
     scripted::{NODE, key, node},
@@ -27,9 +30,23 @@ fn settings(observed: Option<&str>) -> Settings {
     Settings {
         network: "default".parse().unwrap(),
         name: "tested".parse().unwrap(),
-        addresses: Addresses::default(),
+        addresses: Addresses {
+            ipv4: Some([10, 90, 0, 250].into()),
+            ipv4_range: Some("10.90.0.0/16".parse().unwrap()),
+            ..Addresses::default()
+        },
         control_planes: vec![],
         observed: observed.map(|at| at.parse().unwrap()),
+    }
+}
+
+fn wishes() -> Wishes {
+    Wishes {
+        interface: "wattle0".into(),
+        listen_port: 51820,
+        mark: 0x5747,
+        mtu: None,
+        via: [].into(),
     }
 }
 
@@ -37,6 +54,7 @@ struct Bench {
     device: FakeDevice,
     mesh: Mesh,
     host: watch::Sender<Arc<Host>>,
+    noticed: Arc<Notify>,
     _ended: tokio_util::sync::DropGuard,
 }
 
@@ -50,12 +68,14 @@ impl Bench {
         });
         let host = watch::Sender::new(Arc::new(Host::with_addresses(&["192.0.2.7/24"])));
         let settings = settings(observed);
+        let noticed = Arc::new(Notify::new());
+        let surroundings = Surroundings { host: host.subscribe(), noticed: noticed.clone() };
         let opened =
-            Reconciler::open(open, NODE, key(0xaa), 51820, &settings, host.subscribe()).await;
+            Reconciler::open(open, NODE, key(0xaa), wishes(), &settings, surroundings).await;
         let (reconciler, mesh) = opened.unwrap();
         let ended = CancellationToken::new();
         tokio::spawn(reconciler.run(ended.clone()));
-        Self { device, mesh, host, _ended: ended.drop_guard() }
+        Self { device, mesh, host, noticed, _ended: ended.drop_guard() }
     }
 
     fn verified(&self) -> Revision {
@@ -138,4 +158,66 @@ async fn keepalives_are_sent_behind_nat_only() {
     translated.host.send_replace(Arc::new(Host::with_addresses(&["203.0.113.9/24"])));
     sleep(Duration::from_millis(10)).await;
     assert_eq!(keepalive(&translated), None);
+}
+
+fn repairs(bench: &Bench) -> Vec<(&'static str, u64)> {
+    bench.mesh.status().borrow().repairs.iter().map(|(kind, count)| (*kind, *count)).collect()
+}
+
+/// What the kernel tells is put right at once, not on the timer.
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_tells_of_is_put_right_at_once_and_counted() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1, 2], 5)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(repairs(&bench), [], "what the agent did itself was nobody else's doing");
+    bench.device.tamper(|observed| (observed.up, observed.mtu) = (false, 9000));
+    bench.noticed.notify_one();
+    sleep(Duration::from_millis(500)).await;
+    let observed = bench.device.observed();
+    assert_eq!((observed.up, observed.mtu), (true, 1440));
+    assert_eq!(repairs(&bench), [("mtu", 1), ("state", 1)]);
+}
+
+/// Whoever changes the link without end doesn't have the agent do the same.
+#[tokio::test(start_paused = true)]
+async fn a_contest_is_held_once_a_second() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1], 5)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..100 {
+        bench.device.tamper(|observed| observed.up = false);
+        bench.noticed.notify_one();
+        sleep(Duration::from_millis(100)).await;
+    }
+    let [("state", count)] = repairs(&bench)[..] else { panic!("{:?}", repairs(&bench)) };
+    assert!((5..=16).contains(&count), "{count}");
+}
+
+/// The device isn't read for a change that says all there is to do.
+#[tokio::test(start_paused = true)]
+async fn a_change_on_a_device_that_is_right_needs_no_look_at_it() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1], 5)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let looks = bench.device.looks();
+    let update = Update::Delta { upserts: vec![peer(2)], removed: vec![node(1)] };
+    let change = Change { update, settings: None, revision: Revision(6) };
+    bench.mesh.apply(change).await.unwrap();
+    assert_eq!(bench.device.looks(), looks);
+    assert_eq!(bench.device.observed().peers.into_keys().collect::<Vec<_>>(), [key(2)]);
+    assert_eq!(bench.verified(), Revision(5), "only a look may say that it holds");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!((bench.verified(), repairs(&bench)), (Revision(6), vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_mtu_follows_the_path() {
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(reset(&[1], 5)).await.unwrap();
+    assert_eq!(bench.device.observed().mtu, 1440, "an underlay of 1500 without IPv6");
+    bench.host.send_replace(Arc::new(Host::with_addresses(&["192.0.2.7/24", "2001:db8::7/64"])));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.device.observed().mtu, 1420);
+    assert_eq!(repairs(&bench), [], "nobody meddled");
 }

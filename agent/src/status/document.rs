@@ -1,5 +1,7 @@
 //! What `status` says, as one JSON document. Its fields are for programs to rely on.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// How the agent stands.
@@ -72,6 +74,10 @@ pub(crate) struct DataPlane {
     pub(crate) interface: String,
     pub(crate) public_key: String,
     pub(crate) listen_port: u16,
+    pub(crate) mtu: u32,
+    /// How often each kind of thing that somebody else had changed was put right, since the agent
+    /// started: link, key, port, mark, mtu, state, address, route, rule, peer.
+    pub(crate) repairs: BTreeMap<String, u64>,
     /// What goes wrong, until it goes right.
     pub(crate) errors: Vec<String>,
 }

@@ -56,6 +56,8 @@ impl Sources {
                 interface: self.interface.clone(),
                 public_key: self.mesh.public_key().to_string(),
                 listen_port: mesh.listen_port,
+                mtu: mesh.mtu,
+                repairs: mesh.repairs.into_iter().map(|(kind, n)| (kind.into(), n)).collect(),
                 errors: mesh.errors.into_iter().chain(error).collect(),
             },
             peers,

@@ -43,10 +43,14 @@ fn table(document: &Document) -> String {
     line(
         "data plane",
         &format!(
-            "{}, {} on port {}",
-            data_plane.kind, data_plane.interface, data_plane.listen_port
+            "{}, {} on port {}, MTU {}",
+            data_plane.kind, data_plane.interface, data_plane.listen_port, data_plane.mtu
         ),
     );
+    if !data_plane.repairs.is_empty() {
+        let repairs = data_plane.repairs.iter().map(|(kind, count)| format!("{kind} {count}"));
+        line("repaired", &repairs.collect::<Vec<_>>().join(", "));
+    }
     for error in &data_plane.errors {
         line("", error);
     }

@@ -3,4 +3,6 @@
 
 pub(crate) mod netns;
 pub(crate) mod node;
+#[allow(dead_code, reason = "used by the kernel's tests alone")]
+pub(crate) mod random;
 pub(crate) mod scenes;

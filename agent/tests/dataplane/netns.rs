@@ -32,6 +32,15 @@ impl Netns {
         run(&format!("ip -n {} {arguments}", self.0))
     }
 
+    /// A command inside; its output, or what it complained of.
+    #[allow(dead_code, reason = "used by the kernel's tests alone")]
+    pub(crate) fn try_run(&self, command: &str) -> Result<String, String> {
+        let inside = format!("netns exec {} {command}", self.0);
+        let output = Command::new("ip").args(inside.split(' ')).output().expect("ip runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
     /// Whether a packet to `address` is answered within three seconds.
     pub(crate) fn pings(&self, address: &str) -> bool {
         let ping = format!("netns exec {} ping -n -c 1 -W 3 {address}", self.0);

@@ -2,20 +2,25 @@
 //! it. The thread is inside for good, so its device's sockets and netlink are too.
 
 use std::{
+    collections::BTreeMap,
     sync::mpsc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
 use tokio::sync::mpsc as work;
-use wattle_agent::kernel::{self, DataPlaneChoice, Failed, Kernel, KernelError};
-use wattle_model::{Endpoint, NodeId, PeerSpec, PrivateKey, PublicKey};
-use wattle_plan::{DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Update, diff};
+use wattle_agent::kernel::{self, DataPlaneChoice, Failed, Kernel, KernelError, Place};
+use wattle_model::{Endpoint, NodeId, NodeName, PeerSpec, PrivateKey, PublicKey};
+use wattle_plan::{
+    DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Update, diff, diff_touched,
+};
 
 use super::netns::Netns;
 
 pub(crate) const INTERFACE: &str = "wattle0";
 pub(crate) const PORT: u16 = 51820;
+pub(crate) const MARK: u32 = 0x5747;
 
 /// A bound for everything that a device is asked to do, generous for an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -86,7 +91,9 @@ async fn serve(
     mut todo: work::UnboundedReceiver<Work>,
     opened: mpsc::Sender<Result<(), KernelError>>,
 ) {
-    let mut plane: Box<dyn Kernel> = match kernel::open(choice, INTERFACE, &key, PORT).await {
+    let interface = INTERFACE.to_owned();
+    let place = Place { interface, private_key: key, listen_port: PORT, mark: MARK };
+    let mut plane: Box<dyn Kernel> = match kernel::open(choice, &place).await {
         Ok(plane) => plane,
         Err(error) => return drop(opened.send(Err(error))),
     };
@@ -130,6 +137,24 @@ impl Node {
         ops
     }
 
+    /// Takes a change as an agent does, on a device that is as it should be: from what it touches
+    /// where that is enough.
+    #[allow(dead_code, reason = "used by the kernel's tests alone")]
+    pub(crate) fn change(&mut self, upserts: Vec<PeerSpec>, removed: Vec<NodeId>) {
+        let touched = self.desired.apply(Update::Delta { upserts, removed });
+        let (own, now) = (self.spec.public_key, Instant::now());
+        let ops = touched
+            .and_then(|t| diff_touched(&self.desired, &t, own, &mut self.memory, now))
+            .unwrap_or_else(|| self.plan());
+        assert_eq!(self.plane.apply(&ops), [], "of {ops:?}");
+    }
+
+    /// Sends prefixes through nodes.
+    #[allow(dead_code, reason = "used by the kernel's tests alone")]
+    pub(crate) fn send_through(&mut self, via: BTreeMap<IpNet, NodeName>) {
+        self.desired.via = via;
+    }
+
     /// What the plan says now.
     pub(crate) fn plan(&mut self) -> Vec<Op> {
         diff(&self.desired, &self.plane.observe(), &mut self.memory, Instant::now())
@@ -162,5 +187,5 @@ fn device(spec: &PeerSpec) -> DeviceSpec {
     let v4 = spec.ipv4.map(|address| format!("{address}/16"));
     let v6 = spec.ipv6.map(|address| format!("{address}/64"));
     let addresses = v4.into_iter().chain(v6).map(|net| net.parse().expect("a prefix")).collect();
-    DeviceSpec { listen_port: PORT, addresses, mtu: DEFAULT_MTU }
+    DeviceSpec { listen_port: PORT, addresses, mtu: DEFAULT_MTU, mark: MARK }
 }

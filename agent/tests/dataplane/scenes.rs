@@ -127,6 +127,7 @@ pub(crate) fn an_update_resurrects_nobody(choice: DataPlaneChoice) {
             prefixes,
             endpoint,
             keepalive: Some(5),
+            clear_preshared: false,
         })
     };
     let all = Prefixes::Replace(vec!["10.90.0.2/32".parse().expect("a prefix")]);
@@ -147,7 +148,14 @@ pub(crate) fn a_thousand_peers_and_a_large_one(choice: DataPlaneChoice) {
     };
     let set = |seed, prefixes| {
         let endpoint = Some(([192, 168, 77, 9], PORT).into());
-        Op::SetPeer(SetPeer { key: key(seed), create: true, prefixes, endpoint, keepalive: None })
+        Op::SetPeer(SetPeer {
+            key: key(seed),
+            create: true,
+            prefixes,
+            endpoint,
+            keepalive: None,
+            clear_preshared: false,
+        })
     };
     let net = |text: String| text.parse().expect("a prefix");
     let mut ops: Vec<Op> = (0..1000_u16)
@@ -233,6 +241,24 @@ pub(crate) fn somebody_elses_link_is_refused(choice: DataPlaneChoice) {
     assert!(host.ip("link show").contains(INTERFACE));
 }
 
-fn endpoint(text: &str) -> Endpoint {
+pub(crate) fn endpoint(text: &str) -> Endpoint {
     Endpoint::new(text.parse().expect("an address and a port")).expect("an endpoint")
+}
+
+/// More prefixes on one peer than any message holds, and half of them gone again.
+#[allow(dead_code, reason = "used by the kernel's tests alone")]
+pub(crate) fn a_peer_with_thousands_of_prefixes(choice: DataPlaneChoice) {
+    let lan = Lan::new(1);
+    let mut node = Node::open(&lan.hosts[0], choice, 1);
+    let name = spec(2, 2).name;
+    let via = |count: u32| -> std::collections::BTreeMap<ipnet::IpNet, _> {
+        let net = |n: u32| format!("10.90.{}.{}/32", 128 + n / 250, n % 250);
+        (0..count).map(|n| (net(n).parse().expect("a prefix"), name.clone())).collect()
+    };
+    for count in [5000, 2500, 0] {
+        node.send_through(via(count));
+        node.reach(&[spec(1, 1), spec(2, 2)]);
+        let observed = node.plane.observe();
+        assert_eq!(observed.peers[&public_key(2)].allowed_ips.len(), count as usize + 2);
+    }
 }

@@ -163,6 +163,7 @@ fn a_peer_behind_nat_keeps_the_port_it_is_seen_at() {
     scene.handshake();
     scene.publish(&[ELSEWHERE, PUBLIC]);
     assert_eq!(scene.look(), None, "its public address is the same");
+    scene.now += Duration::from_secs(60);
     scene.publish(&[ELSEWHERE, "203.0.113.5:51820"]);
     assert_eq!(scene.look(), Some(at("203.0.113.5:51820")), "it moved to another one");
 }
@@ -191,4 +192,29 @@ fn a_clock_that_jumps_moves_nobody_who_answers() {
             assert_eq!(scene.look(), None);
         }
     }
+}
+
+/// The device hears from the peer before the control plane's word of it arrives.
+#[test]
+fn an_endpoint_just_learnt_from_the_peer_is_fresher_than_the_control_plane() {
+    let roamed = at("203.0.113.5:40001");
+    let scene = || {
+        let mut scene = Scene::new(&[], &[PUBLIC]);
+        scene.look();
+        scene.handshake();
+        scene.look();
+        scene.seen.endpoint = Some(roamed);
+        scene.handshake();
+        scene.publish(&["203.0.113.99:51820"]);
+        assert_eq!(scene.look(), None, "what was on its way is older");
+        scene.now += Duration::from_secs(15);
+        scene
+    };
+    let mut answers = scene();
+    answers.seen.rx_bytes += 100;
+    assert_eq!(answers.look(), None, "it works");
+    assert_eq!(answers.silence(60), []);
+
+    let mut silent = scene();
+    assert_eq!(silent.look(), Some(at("203.0.113.99:51820")), "nothing came from there since");
 }

@@ -3,4 +3,6 @@
 
 mod endpoints;
 mod moves;
+mod routes;
 mod simulated;
+mod touched;

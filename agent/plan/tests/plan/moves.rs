@@ -236,7 +236,14 @@ fn a_prefix_that_two_peers_list_is_set_again_on_its_owner() {
     reach(&mut device, &mut desired, &mut memory, &ring(&[1, 2]));
     let give = |index, prefixes| {
         let (endpoint, keepalive) = (None, None);
-        Op::SetPeer(SetPeer { key: key(index), create: false, prefixes, endpoint, keepalive })
+        Op::SetPeer(SetPeer {
+            key: key(index),
+            create: false,
+            prefixes,
+            endpoint,
+            keepalive,
+            clear_preshared: false,
+        })
     };
     device.execute(&give(1, Prefixes::Replace(vec!["10.90.0.1/32".parse().unwrap()])));
     device.execute(&give(0, Prefixes::Keep));
@@ -293,7 +300,7 @@ fn the_link_is_brought_to_its_spec_and_then_left_alone() {
     let (mut device, mut memory) = (KernelLike::default(), EndpointMemory::default());
     let mut desired = Desired::new(OWN, crate::simulated::device());
     let ops = diff(&desired, &device.observe(), &mut memory, Instant::now());
-    assert_eq!(ops.len(), 5, "mtu, port, two addresses, up: {ops:?}");
+    assert_eq!(ops.len(), 6, "mtu, port, mark, two addresses, up: {ops:?}");
     ops.iter().for_each(|op| device.execute(op));
     desired.device.addresses[0] = "10.90.0.201/16".parse().unwrap();
     let ops = diff(&desired, &device.observe(), &mut memory, Instant::now());

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use wattle_model::{Endpoint, NodeId, PeerSpec, PublicKey};
-use wattle_plan::{DeviceSpec, Observed, ObservedPeer, Op, Prefixes, SetPeer};
+use wattle_plan::{DeviceSpec, Maker, Observed, ObservedPeer, Op, Prefixes, Route, SetPeer, Table};
 
 pub(crate) type Owners = BTreeMap<IpNet, PublicKey>;
 
@@ -35,6 +35,11 @@ impl Rest {
             Op::AddAddress(address) => drop(link.addresses.insert(*address)),
             Op::RemoveAddress(address) => drop(link.addresses.remove(address)),
             Op::SetUp => link.up = true,
+            Op::SetMark(mark) => link.mark = *mark,
+            Op::AddRoute(route) => drop(link.routes.insert(*route, Maker::Us)),
+            Op::RemoveRoute(route) => drop(link.routes.remove(route)),
+            Op::AddRule(rule) => drop(link.rules.insert(*rule)),
+            Op::RemoveRule(rule) => drop(link.rules.remove(rule)),
             Op::RemovePeer { key } => drop(link.peers.remove(key)),
             Op::SetPeer(SetPeer { key, create, endpoint, keepalive, .. }) => {
                 if !create && !link.peers.contains_key(key) {
@@ -46,6 +51,16 @@ impl Rest {
             }
         }
         true
+    }
+
+    /// With the routes that a kernel makes by itself.
+    fn observe(&self) -> Observed {
+        let mut observed = self.link.clone();
+        for net in observed.addresses.iter().filter(|_| observed.up) {
+            let route = Route { destination: net.trunc(), table: Table::Main };
+            observed.routes.entry(route).or_insert(Maker::Other);
+        }
+        observed
     }
 }
 
@@ -76,7 +91,7 @@ impl Device for KernelLike {
     }
 
     fn observe(&self) -> Observed {
-        let mut observed = self.rest.link.clone();
+        let mut observed = self.rest.observe();
         for (prefix, key) in &self.owners {
             let peer = observed.peers.get_mut(key).expect("an owner is a peer");
             peer.allowed_ips.insert(*prefix);
@@ -124,7 +139,7 @@ impl Device for GotatunLike {
     }
 
     fn observe(&self) -> Observed {
-        let mut observed = self.rest.link.clone();
+        let mut observed = self.rest.observe();
         for (key, list) in &self.lists {
             observed.peers.insert(
                 *key,
@@ -143,7 +158,7 @@ pub(crate) const OWN: NodeId = NodeId::new([0xff; 16]);
 
 pub(crate) fn device() -> DeviceSpec {
     let addresses = vec!["10.90.0.200/16".parse().unwrap(), "fd00::c8/64".parse().unwrap()];
-    DeviceSpec { listen_port: 51820, addresses, mtu: 1420 }
+    DeviceSpec { listen_port: 51820, addresses, mtu: 1420, mark: 7 }
 }
 
 pub(crate) fn key(index: u8) -> PublicKey {

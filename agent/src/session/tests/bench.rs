@@ -19,7 +19,7 @@ use wattle_model::{Epoch, PublicKey};
 use crate::{
     app::{Agent, Build, Exit},
     kernel::{Host, fake::FakeDevice},
-    reconcile::Open,
+    reconcile::{Open, Wishes},
     scripted::{Authority, PATIENCE, Replica, Stream, peer},
     state::{StateDir, identity::Identity},
     status::{
@@ -80,8 +80,13 @@ impl Bench {
             identity: identity.clone(),
             open,
             socket: socket.clone(),
-            interface: "test0".into(),
-            listen_port: 51820,
+            wishes: Wishes {
+                interface: "test0".into(),
+                listen_port: 51820,
+                mark: 0x5747,
+                mtu: None,
+                via: [].into(),
+            },
             declared: vec![wattle_model::Endpoint::new(([192, 0, 2, 7], 51820).into()).unwrap()],
             host: Host::with_addresses(&["192.0.2.7/24"]),
         };

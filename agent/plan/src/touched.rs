@@ -1,0 +1,90 @@
+//! What one change means for a device that is known to be as desired before it: the same operations
+//! as [`diff()`](crate::diff()) gives, from the peers it touches alone. So a change costs the same on
+//! a device of ten peers and of ten thousand.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+
+use ipnet::IpNet;
+use wattle_model::{NodeId, PeerSpec, PublicKey};
+
+use crate::{
+    Desired, EndpointMemory, Observed, ObservedPeer, Op,
+    diff::peers,
+    target::{Target, addresses},
+};
+
+/// The peers that a change touched, as they were and as they are. Nobody else claims what they have
+/// or had.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Touched {
+    before: BTreeMap<NodeId, PeerSpec>,
+    now: BTreeMap<NodeId, PeerSpec>,
+}
+
+impl Touched {
+    /// A peer as it was. What it was first counts: a change may name it twice.
+    pub(crate) fn was(&mut self, peer: Option<PeerSpec>) {
+        let Some(peer) = peer else { return };
+        if !self.now.contains_key(&peer.node) {
+            self.before.entry(peer.node).or_insert(peer);
+        }
+    }
+
+    /// A peer as it is.
+    pub(crate) fn is(&mut self, peer: PeerSpec) {
+        self.now.insert(peer.node, peer);
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &PeerSpec> {
+        self.before.values().chain(self.now.values())
+    }
+}
+
+/// The operations for a device that was as desired before the change; `None` where that isn't
+/// enough to know, and the device has to be looked at: an endpoint in use may have moved meanwhile,
+/// and routes depend on all peers.
+pub fn diff_touched(
+    desired: &Desired,
+    touched: &Touched,
+    own_key: PublicKey,
+    memory: &mut EndpointMemory,
+    now: Instant,
+) -> Option<Vec<Op>> {
+    let routed = |peer: &PeerSpec| {
+        let inside = |a| desired.device.addresses.iter().any(|net| net.contains(&a));
+        desired.via.values().any(|name| *name == peer.name) || !addresses(peer).all(inside)
+    };
+    if touched.peers().any(|peer| peer.public_key == own_key || routed(peer)) {
+        return None;
+    }
+    let mut observed = Observed { public_key: Some(own_key), ..Observed::default() };
+    for peer in touched.before.values() {
+        let was = ObservedPeer {
+            allowed_ips: prefixes(peer),
+            keepalive: desired.keepalive.filter(|seconds| *seconds != 0),
+            ..ObservedPeer::default()
+        };
+        observed.peers.insert(peer.public_key, was);
+    }
+    let mut targets = BTreeMap::new();
+    for peer in touched.now.values() {
+        let there = touched.before.values().find(|was| was.public_key == peer.public_key);
+        if there.is_some_and(|was| was.endpoints != peer.endpoints) {
+            return None;
+        }
+        // An endpoint that stays is left to the device.
+        let candidates = there.is_none().then_some(&peer.endpoints[..]);
+        targets.insert(peer.public_key, Target { prefixes: prefixes(peer), candidates });
+    }
+    for key in observed.peers.keys().filter(|key| !targets.contains_key(key)) {
+        memory.forget(key);
+    }
+    Some(peers(desired, &targets, &observed, memory, now))
+}
+
+fn prefixes(peer: &PeerSpec) -> BTreeSet<IpNet> {
+    addresses(peer).map(IpNet::from).collect()
+}

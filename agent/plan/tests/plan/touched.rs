@@ -1,0 +1,73 @@
+//! What a change touches, planned without looking, is what looking at everything would plan.
+
+use std::time::Instant;
+
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
+use wattle_model::{NodeId, PeerSpec};
+use wattle_plan::{Desired, EndpointMemory, Update, diff, diff_touched};
+
+use crate::simulated::*;
+
+/// A change: nodes that go, and nodes that come or change. Few nodes, keys and addresses, so that
+/// some changes claim what others have.
+fn changes() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<PeerSpec>)>> {
+    let spec = (0..10_u8, 0..10_u8, 0..10_u8, proptest::option::of(0..10_u8))
+        .prop_map(|(node, key, v4, v6)| peer(node, key, Some(v4), v6));
+    let change = (prop::collection::vec(0..10_u8, 0..3), prop::collection::vec(spec, 0..3));
+    prop::collection::vec(change, 1..20)
+}
+
+/// Plans each change from what it touches where that is possible, and demands that nothing is left
+/// to do; how often it was.
+fn run(changes: Vec<(Vec<u8>, Vec<PeerSpec>)>) -> usize {
+    let (mut device, mut memory) = (KernelLike::default(), EndpointMemory::default());
+    let mut desired = Desired::new(OWN, crate::simulated::device());
+    desired.apply(Update::Reset(vec![]));
+    let look = |desired: &Desired, device: &mut KernelLike, memory: &mut EndpointMemory| {
+        let ops = diff(desired, &device.observe(), memory, Instant::now());
+        ops.iter().for_each(|op| device.execute(op));
+        ops
+    };
+    look(&desired, &mut device, &mut memory);
+    let mut short = 0;
+    for (removed, upserts) in changes {
+        let removed = removed.into_iter().map(|n| NodeId::new([n; 16])).collect();
+        let touched = desired.apply(Update::Delta { upserts, removed });
+        let now = Instant::now();
+        match touched.and_then(|t| diff_touched(&desired, &t, key(100), &mut memory, now)) {
+            Some(ops) => {
+                ops.iter().for_each(|op| device.execute(op));
+                short += 1;
+            }
+            None => drop(look(&desired, &mut device, &mut memory)),
+        }
+        assert_eq!(look(&desired, &mut device, &mut memory), [], "nothing is left to do");
+    }
+    short
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 600,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(
+            "tests/plan/touched.regressions",
+        ))),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_change_needs_no_look_at_the_others(changes in changes()) {
+        run(changes);
+    }
+}
+
+/// The short way is the usual one.
+#[test]
+fn joins_leaves_and_new_addresses_are_planned_from_what_they_touch() {
+    let join = |n: u8| (vec![], vec![peer(n, n, Some(n), Some(n))]);
+    let mut changes: Vec<_> = (0..50).map(join).collect();
+    changes.extend((0..25).map(|n| (vec![n], vec![peer(n + 100, n + 60, Some(n), Some(n))])));
+    changes.extend((25..50).map(|n| (vec![], vec![peer(n, n, Some(n + 100), None)])));
+    let count = changes.len();
+    assert_eq!(run(changes), count);
+}
