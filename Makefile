@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tools check unit e2e test-kernel soak bench-fleet generate release install uninstall advisories clean
+.PHONY: help build demo test tools check unit e2e test-kernel soak bench-fleet bench-kernel generate release install uninstall advisories clean
 
 PREFIX ?= /usr/local
 UNITDIR ?= /etc/systemd/system
@@ -61,6 +61,10 @@ bench-fleet: ## The published set of fleets; writes docs/benchmarks.md
 	cargo build --locked --release -p wattle-controlplane -p wattle-fleet
 	target/release/wattle-fleet publish --out docs/benchmarks.md
 
+bench-kernel: ## The agent on the kernel's WireGuard; writes target/bench/kernel.json
+	@scripts/tools.sh build demo kernel bench-kernel
+	integration/kernel-bench.sh
+
 generate: ## Write the protocol's Rust bindings anew
 	WATTLE_GENERATE=1 cargo test --locked -p wattle-proto --test generated
 
@@ -82,7 +86,11 @@ install: ## Binaries of `make release` and systemd units (PREFIX, UNITDIR)
 	done
 	@echo 'Installed. Next: systemctl daemon-reload && systemctl enable --now wattle-controlplane'
 
-uninstall: ## Remove what `make install` put there; state under /var/lib/wattle stays
+uninstall: ## Remove what `make install` put there, and the agent's interface; state stays
+	@if [ -z "$(DESTDIR)" ] && [ -x $(PREFIX)/bin/wattle-agent ] && [ -e /var/lib/wattle/agent/identity.json ]; then \
+		if command -v systemctl >/dev/null; then systemctl disable --now wattle-agent || true; fi; \
+		$(PREFIX)/bin/wattle-agent down; \
+	fi
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/bin/,wattle wattle-agent wattle-controlplane)
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,wattle-controlplane.service wattle-agent.service)
 

@@ -95,8 +95,13 @@ for need in "$@"; do
     check)
         want npm npm
         ;;
+    bench-kernel)
+        want iperf3 iperf3
+        ;;
     kernel)
         want wg wireguard-tools
+        want nft nftables
+        want setpriv util-linux
         scripts/kernel-has-wireguard.sh || {
             want qemu-system-x86_64 qemu-system-x86
             is_static busybox || packages+=(busybox-static)

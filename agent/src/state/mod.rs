@@ -11,10 +11,11 @@ pub(crate) mod text;
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown},
     path::{Path, PathBuf},
 };
 
+use nix::unistd::geteuid;
 use serde::{Serialize, de::DeserializeOwned};
 use wattle_runtime::files;
 use zeroize::Zeroizing;
@@ -78,6 +79,7 @@ impl StateDir {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
         let lock = options.open(&lock_path).map_err(at(&lock_path))?;
+        hand_over(&lock_path, path).map_err(at(&lock_path))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(path.to_owned())),
@@ -147,6 +149,7 @@ impl StateDir {
         let text = serde_json::to_string_pretty(value).map_err(io::Error::other);
         text.map(Zeroizing::new)
             .and_then(|text| files::write_private(&path, text.as_bytes()))
+            .and_then(|()| hand_over(&path, &self.path))
             .map_err(|source| StateError::Io { path, source })
     }
 
@@ -157,6 +160,33 @@ impl StateDir {
                 Err(StateError::Io { path, source: error })
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// What root writes, by `join`, belongs to whoever the directory does: the agent may be another user.
+fn hand_over(path: &Path, directory: &Path) -> io::Result<()> {
+    let owner = fs::metadata(directory)?;
+    if geteuid().is_root() && owner.uid() != 0 {
+        chown(path, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_root_writes_is_the_directory_s_owner_s() {
+        assert!(geteuid().is_root(), "this test gives files away: run it as root");
+        let folder = tempfile::tempdir().unwrap();
+        chown(folder.path(), Some(65534), Some(65533)).unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        state.write(PENDING, &"something").unwrap();
+        for name in [LOCK, PENDING] {
+            let file = fs::metadata(folder.path().join(name)).unwrap();
+            assert_eq!((file.uid(), file.gid()), (65534, 65533), "{name}");
         }
     }
 }
