@@ -1,39 +1,65 @@
 #!/bin/sh
-# The tests that need a kernel with WireGuard: each data-plane scene, then five real agents. On this
-# machine's own kernel if it has WireGuard, else in a virtual machine; one of the two or it fails.
-# Arguments go to the test binaries, say the name of one test.
+# The tests on the kernel's own WireGuard: each data-plane scene, the end-to-end suite with
+# `--dataplane kernel`, and what only a kernel can show. On this machine's own kernel if it has
+# WireGuard, else in a virtual machine; one of the two or it fails. Arguments go to the test
+# binaries, say the name of one test; KERNEL_TESTS names the binaries to run.
 set -eu
 cd "$(dirname "$0")/.."
+
+tests=${KERNEL_TESTS:-wattle_agent kernel_dataplane kernel_host kernel_smoke mesh moves policy tokens}
 
 # Builds one test and prints the path of its binary. The packages are those of `make unit` and
 # `make e2e`, so that dependencies are built with the same features, once.
 build() {
-    name=$1
-    shift
-    path=$(cargo test --locked "$@" --test "$name" --no-run --message-format json-render-diagnostics |
-        sed -n "s/.*\"executable\":\"\\([^\"]*\\/$name-[^\"]*\\)\".*/\\1/p")
-    [ -x "$path" ] || { echo "kernel tests: cargo built no $name" >&2; exit 1; }
+    target="--test $1"
+    case $1 in
+    wattle_agent)
+        packages="--workspace --exclude wattle-integration --exclude wattle-fleet"
+        target=--lib
+        ;;
+    kernel_dataplane) packages="--workspace --exclude wattle-integration --exclude wattle-fleet" ;;
+    kernel_*) packages="--package wattle-integration" ;;
+    *) packages="-p wattle-integration -p wattle-runtime -p wattle-fleet" ;;
+    esac
+    # shellcheck disable=SC2086 # a list of words
+    path=$(cargo test --locked $packages $target --no-run --message-format json-render-diagnostics |
+        sed -n "s/.*\"executable\":\"\\([^\"]*\\/$1-[^\"]*\\)\".*/\\1/p")
+    [ -x "$path" ] || { echo "kernel tests: cargo built no $1" >&2; exit 1; }
     echo "$path"
 }
-scenes=$(build kernel_dataplane --workspace --exclude wattle-integration --exclude wattle-fleet)
-smoke=$(build kernel_smoke --package wattle-integration)
+binaries=
+for test in $tests; do
+    binaries="$binaries $(build "$test")"
+done
 
 if scripts/kernel-has-wireguard.sh; then
     echo "kernel tests: on this machine's own kernel"
     run=
+    emulated=
 else
     echo "kernel tests: this machine's kernel ($(uname -r)) has no WireGuard: in a virtual machine"
     run=integration/vm.sh
+    emulated=1
 fi
 
 # A machine that emulates two processors gets no faster by running more than two tests at once.
-# shellcheck disable=SC2016 # expanded where it runs
-RUST_BACKTRACE=0 $run sh -c '
+# shellcheck disable=SC2016,SC2086 # expanded where it runs; a list of words
+RUST_BACKTRACE=0 VM_TIMEOUT=${VM_TIMEOUT:-900} VM_MEMORY=${VM_MEMORY:-3072} $run sh -c '
+    export WATTLE_TEST_DATAPLANE=kernel ${1:+WATTLE_TEST_EMULATED=1} ${2:+WATTLE_SEEDS=$2}
+    binaries=$3
+    shift 3
     echo "kernel tests: running on Linux $(uname -r)"
-    scenes=$1 smoke=$2
-    shift 2
     failed=0
-    "$scenes" --test-threads 2 "$@" || failed=1
-    "$smoke" --nocapture "$@" || failed=1
+    for binary in $binaries; do
+        begun=$(cut -d. -f1 /proc/uptime)
+        name=${binary##*/}
+        case $name in
+        # Of the unit tests, those that are ignored without such a kernel.
+        wattle_agent-*) only="--ignored on_kernel::changes" ;;
+        *) only= ;;
+        esac
+        "$binary" --test-threads 2 --nocapture $only "$@" || failed=1
+        echo "kernel tests: ${name%-*} took $(($(cut -d. -f1 /proc/uptime) - begun)) s"
+    done
     exit $failed
-' sh "$scenes" "$smoke" "$@"
+' sh "$emulated" "${WATTLE_SEEDS-}" "$binaries" "$@"

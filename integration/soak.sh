@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 HISTORIES=${HISTORIES:-2000}
 MODELS=${MODELS:-120}
 MESHES=${MESHES:-10}
+DEVICES=${DEVICES:-40}
 export RUST_BACKTRACE=0
 
 # Runs a test and prints how it went; all that it said, if it failed.
@@ -27,4 +28,8 @@ WATTLE_SEEDS=$MODELS run cargo test --quiet --locked -p wattle-integration -p wa
 for _ in $(seq "$MESHES"); do
     run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test mesh --test moves
 done
+echo "\$ the kernel's WireGuard: $DEVICES seeds of random changes and meddling, then the suite"
+WATTLE_SEEDS=$DEVICES KERNEL_TESTS=kernel_dataplane VM_TIMEOUT=3600 integration/kernel-tests.sh random_ |
+    grep -E '^(kernel tests|test result: (ok. [^0]|FAILED))'
+integration/kernel-tests.sh | grep -E '^(kernel tests|test result: (ok. [^0]|FAILED)|put right|[0-9]+ packets)'
 echo "done: $HISTORIES seeds of each history, $MODELS of the whole path, $MESHES rounds end to end"

@@ -13,6 +13,8 @@ mod control_plane;
 mod join;
 pub mod kernel;
 mod leave;
+#[cfg(test)]
+mod on_kernel;
 mod reconcile;
 mod renew;
 mod report;
