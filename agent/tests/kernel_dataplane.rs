@@ -124,8 +124,10 @@ fn a_thousand_changes_elsewhere_cost_no_packet() {
             }
             lost
         });
+        // Whatever happens here, the pings end.
+        let ended = Ended(done);
         for change in 0..1000_u32 {
-            let index = 10 + u8::try_from(change / 4 % 200).expect("it is below 200");
+            let index = 10 + u8::try_from(change / 4 % 100).expect("it is below 100");
             let (mut peer, gone) = (spec(index, index), vec![spec(index, index).node]);
             for node in &mut nodes {
                 match change % 4 {
@@ -142,7 +144,7 @@ fn a_thousand_changes_elsewhere_cost_no_packet() {
                 }
             }
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ended);
         pings.join().expect("ping ends")
     });
     println!("{} packets while 1000 things changed, {lost} lost", counted.into_inner());
@@ -161,5 +163,14 @@ fn random_changes_and_meddling_end_as_the_model_says() {
     let seeds = std::env::var("WATTLE_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2);
     for seed in 0..seeds {
         random::run(seed, 50);
+    }
+}
+
+/// Says so when dropped.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
