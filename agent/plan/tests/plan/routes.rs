@@ -32,7 +32,7 @@ fn reach(device: &mut KernelLike, desired: &Desired) -> Vec<Op> {
         said.extend(ops);
     }
     assert_eq!(plan(desired, &device.observe()), []);
-    said.retain(|op| is_routing(op));
+    said.retain(is_routing);
     said
 }
 
