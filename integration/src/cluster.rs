@@ -97,53 +97,79 @@ impl Cluster {
     }
 }
 
-/// The control plane's host, process and operator.
+/// The control plane's host, process and operator; one replica of it, where there are several.
 #[derive(Debug)]
 pub struct ControlPlane {
+    name: String,
     process: Option<Process>,
     host: Host,
     data: PathBuf,
     logs: PathBuf,
+    operator: PathBuf,
     arguments: Vec<String>,
     log: Option<String>,
 }
 
 impl ControlPlane {
     fn start(host: Host, folder: &Path, settings: &Settings) -> Result<Self> {
-        let mut control_plane = Self {
-            process: None,
-            host,
-            data: folder.join("control-plane"),
-            logs: folder.to_owned(),
-            arguments: settings.control_plane.clone(),
-            log: settings.log.clone(),
-        };
+        let mut control_plane = Self::new("control-plane", host, folder, settings);
         control_plane.restart()?;
         Ok(control_plane)
     }
 
+    /// One that doesn't run yet; its data and its log have its name.
+    pub fn new(name: &str, host: Host, folder: &Path, settings: &Settings) -> Self {
+        let data = folder.join(name);
+        Self {
+            name: name.to_owned(),
+            process: None,
+            host,
+            operator: data.join("operator.json"),
+            data,
+            logs: folder.to_owned(),
+            arguments: settings.control_plane.clone(),
+            log: settings.log.clone(),
+        }
+    }
+
+    /// From now on `wattle` has this credential, instead of the one that the control plane wrote.
+    pub fn operate_with(&mut self, credential: PathBuf) {
+        self.operator = credential;
+    }
+
     /// Starts it, or starts it again, and waits until it answers.
     pub fn restart(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.wait_ready()
+    }
+
+    /// Starts it, or starts it again.
+    pub fn spawn(&mut self) -> Result<()> {
         let mut command = self.host.command(binary("wattle-controlplane")?);
         command.arg("serve").arg("--data-dir").arg(&self.data).args(&self.arguments);
         log_as(&mut command, self.log.as_deref());
-        let mut process = Process::spawn("control-plane", command, &self.logs)?;
-        wait_until("the control plane's first answer", PATIENCE, || {
-            process.check_running()?;
-            Ok(self.wattle(&["status"]).ok())
-        })?;
-        self.process = Some(process);
+        self.process = Some(Process::spawn(&self.name, command, &self.logs)?);
         Ok(())
+    }
+
+    /// Waits until it answers.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let what = format!("the first answer of {}", self.name);
+        wait_until(&what, PATIENCE, || {
+            self.process.as_mut().context("it doesn't run")?.check_running()?;
+            Ok(self.wattle(&["status"]).ok().map(drop))
+        })
     }
 
     /// kill -9.
     pub fn kill(&mut self) -> Result<()> {
-        self.process.take().context("the control plane doesn't run")?.kill()
+        self.process.take().with_context(|| format!("{} doesn't run", self.name))?.kill()
     }
 
     /// SIGTERM; waits for its end.
     pub fn terminate(&mut self, limit: Duration) -> Result<()> {
-        let process = self.process.take().context("the control plane doesn't run")?;
+        let process = self.process.take();
+        let process = process.with_context(|| format!("{} doesn't run", self.name))?;
         process.terminate(limit).map(|_| ())
     }
 
@@ -164,13 +190,13 @@ impl ControlPlane {
 
     /// All that it has written since the first start.
     pub fn log(&self) -> Result<String> {
-        Ok(std::fs::read_to_string(self.logs.join("control-plane.log"))?)
+        Ok(std::fs::read_to_string(self.logs.join(format!("{}.log", self.name)))?)
     }
 
     /// The operator's `wattle` with these arguments.
     pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = self.host.command(binary("wattle")?);
-        command.env("WATTLE_CONTEXT", self.data.join("operator.json")).args(arguments);
+        command.env("WATTLE_CONTEXT", &self.operator).args(arguments);
         Ok(command)
     }
 
@@ -211,7 +237,12 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn start(host: Host, folder: &Path, token: &str, settings: &Settings) -> Result<Self> {
+    pub(crate) fn start(
+        host: Host,
+        folder: &Path,
+        token: &str,
+        settings: &Settings,
+    ) -> Result<Self> {
         let mut agent = Self {
             process: None,
             state: folder.join(format!("agent-{}", host.name())),

@@ -3,6 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -81,6 +82,11 @@ impl Host {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.namespace.name]).arg(program);
         command
+    }
+
+    /// The file by which this program can enter its network.
+    pub(crate) fn namespace(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.namespace.name)
     }
 
     /// Runs `ip` on it.

@@ -4,13 +4,16 @@
 //! Everything it makes carries this process's id in its name and is removed when its guard drops.
 
 mod cluster;
+pub mod ha;
 mod host;
+mod inside;
 mod interrupt;
 mod ping;
 mod process;
 
 pub use cluster::{Agent, Cluster, ControlPlane, Settings};
 pub use host::{Host, Underlay};
+pub use inside::Inside;
 pub use interrupt::{catch_interrupts, wait_until};
 pub use ping::{Flow, Lost, ping, ping_every_pair};
 pub use process::{Process, binary, run};

@@ -15,7 +15,7 @@ pub enum Version {
 
 impl Version {
     /// Its program; an error says how to get it.
-    pub(crate) fn program(self) -> Result<PathBuf> {
+    pub fn program(self) -> Result<PathBuf> {
         match self {
             Self::V34 => {
                 let said = Command::new("etcd").arg("--version").output();

@@ -2,6 +2,7 @@
 //! is deleted; each step says what happened and how long it took.
 
 mod report;
+mod say;
 mod story;
 
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            report::failed(&error);
+            say::failed(&error);
             ExitCode::FAILURE
         }
     }

@@ -1,5 +1,4 @@
-//! What the demo prints, and `target/demo.json`.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the demo talks to a person")]
+//! What the demo measured: `target/demo.json`.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -27,27 +26,4 @@ impl Figures {
         std::fs::write(path, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(())
     }
-}
-
-/// Begins a chapter.
-pub(crate) fn chapter(text: &str) {
-    println!("\n\x1b[1m{text}\x1b[0m");
-}
-
-/// Says something that happened.
-pub(crate) fn line(text: &str) {
-    println!("  {text}");
-}
-
-/// Shows a command and what it printed, as a person would see it.
-pub(crate) fn session(command: &str, output: &str) {
-    println!("  $ {command}");
-    for line in output.trim_end().lines() {
-        println!("  {line}");
-    }
-}
-
-/// Says what went wrong.
-pub(crate) fn failed(error: &anyhow::Error) {
-    eprintln!("\ndemo failed: {error:#}");
 }

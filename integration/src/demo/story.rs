@@ -9,7 +9,10 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use wattle_integration::{Agent, Cluster, Process, Settings, binary, ping, wait_until};
 
-use crate::report::{Figures, chapter, line, session};
+use crate::{
+    report::Figures,
+    say::{chapter, line},
+};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -151,4 +154,10 @@ fn delete_one(cluster: &Cluster, agents: &mut Vec<Agent>, figures: &mut Figures)
 
 fn millis(begun: Instant) -> f64 {
     begun.elapsed().as_secs_f64() * 1000.0
+}
+
+/// Shows a command and what it printed, as a person would see it.
+fn session(command: &str, output: &str) {
+    line(&format!("$ {command}"));
+    output.trim_end().lines().for_each(line);
 }

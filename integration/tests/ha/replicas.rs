@@ -1,0 +1,51 @@
+//! A replica dies, stops, freezes, loses its store or one of its agents.
+
+use std::time::Duration;
+
+use wattle_integration::{ha::Fault, wait_until};
+
+use crate::{REHOMED, REHOMED_UNTOLD, assert_good, assert_rehomed, cluster, home, trial};
+
+#[test]
+fn agents_move_when_their_replica_dies() {
+    let mut cluster = cluster();
+    let found = trial(Fault::KillReplica(home(&cluster)), 4).run(&mut cluster).unwrap();
+    assert_rehomed(&found, REHOMED);
+
+    let replica = home(&cluster);
+    let reset = Fault::CutAgent { agent: 0, replica, reset: true };
+    let found = trial(reset, 4).run(&mut cluster).unwrap();
+    assert_rehomed(&found, REHOMED);
+    assert_eq!(found.rehomed, 1);
+
+    let found = trial(Fault::StopReplica(home(&cluster)), 1).run(&mut cluster).unwrap();
+    assert_rehomed(&found, REHOMED);
+
+    let found = trial(Fault::KillReplicas, 2).run(&mut cluster).unwrap();
+    assert_good(&found);
+    assert_eq!(found.rehomed, cluster.agents.len());
+}
+
+#[test]
+fn agents_move_when_their_replica_freezes() {
+    let mut cluster = cluster();
+    let found = trial(Fault::FreezeReplica(home(&cluster)), 38).run(&mut cluster).unwrap();
+    assert_rehomed(&found, REHOMED_UNTOLD);
+}
+
+/// It says so, and keeps its streams.
+#[test]
+fn a_replica_without_its_store_keeps_its_agents() {
+    let mut cluster = cluster();
+    let replica = home(&cluster);
+    let found = trial(Fault::CutFromEtcd(replica), 2)
+        .run_with(&mut cluster, |cluster| {
+            wait_until("a replica that says it is stale", Duration::from_secs(30), || {
+                Ok((cluster.metric(replica, "wattle_stale")? == 1.0).then_some(()))
+            })?;
+            assert_eq!(cluster.home(&cluster.agents[0]), Some(replica));
+            Ok(())
+        })
+        .unwrap();
+    assert_good(&found);
+}
