@@ -7,7 +7,10 @@ use clap::{Parser, Subcommand};
 use wattle_runtime::credential::OperatorCredential;
 
 use crate::publish;
-use crate::scenario::{churn, enrol, idle, join, one_change, policy_flip, reconnect, slow_readers};
+use crate::scenario::{
+    churn, enrol, idle, join, one_change, policy_flip, reconnect, rolling_restart, slow_readers,
+    storm,
+};
 
 const ABOUT: &str = "See what a fleet does to a control plane";
 
@@ -31,6 +34,7 @@ Examples:
   wattle-fleet churn --agents 5000 --rate 100 --duration 60s --json
   wattle-fleet join --agents 2000
   wattle-fleet reconnect --agents 5000 --only nothing
+  wattle-fleet rolling-restart --agents 5000
   wattle-fleet idle --agents 500 --context ~/.config/wattle/operator.json
 
 Figures (--json prints one object with all of them for each scenario, null where it has none):
@@ -56,9 +60,13 @@ Figures (--json prints one object with all of them for each scenario, null where
   resumed           Streams that went on from what the agent had.
   enrol_per_s       Machines that became nodes, a second.
   converged_ms      Until the last agent held all that it should: from the first machine's first
-                    word (join, enrol), from the order to connect (reconnect), to change the policy
+                    word (join, enrol), from the order to connect (reconnect, storm), to change the policy
                     (policy-flip, the slower way of the two) or to read on (slow-readers, the
                     slowest run).
+  gap_p99_ms        How long agents were without a stream when they went from one replica to another:
+  gap_max_ms        99 of 100, and the longest. An agent that has the next stream before it leaves the
+                    last one wasn't.
+  handshakes_per_agent   Streams that were accepted meanwhile, for each agent.
   digests_equal     Every commit and heartbeat had the agent's own digest, and in the end all agents
                     of a group held the same, and as much as they should.
 
@@ -104,6 +112,10 @@ pub(crate) enum Command {
     Idle(idle::Args),
     /// How many machines can enrol in a second
     Enrol(enrol::Args),
+    /// Replicas are restarted one after the other, under changes
+    RollingRestart(rolling_restart::Args),
+    /// A replica dies, and all agents come to those that are left
+    Storm(storm::Args),
 
     /// Runs the published set and writes its tables
     #[command(hide = true)]
@@ -128,6 +140,8 @@ impl Command {
             Self::SlowReaders(args) => &mut args.common,
             Self::Idle(args) => &mut args.common,
             Self::Enrol(args) => &mut args.common,
+            Self::RollingRestart(args) => &mut args.common,
+            Self::Storm(args) => &mut args.common,
             Self::Publish(_) | Self::Worker | Self::RawServer => return None,
         })
     }
@@ -158,6 +172,11 @@ pub(crate) struct Common {
     #[arg(long, value_name = "FILE")]
     pub(crate) server: Option<PathBuf>,
 
+    /// Replicas to start, over an etcd of three members that is started, too [default: 1, with a store
+    /// of its own; 3 in rolling-restart and storm]
+    #[arg(long, value_name = "N", conflicts_with = "context")]
+    pub(crate) replicas: Option<usize>,
+
     /// Processes for the agents [default: as few as the limit of open files allows]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
@@ -176,6 +195,8 @@ impl Common {
             self.agents
         );
         ensure!(self.workers != Some(0), "--workers 0: at least 1");
+        let replicas = self.replicas.unwrap_or(1);
+        ensure!((1..=9).contains(&replicas), "--replicas {replicas}: from 1 to 9");
         Ok(())
     }
 
@@ -218,6 +239,7 @@ mod tests {
             ("--agents 10 --groups 11", "--groups 11: there are only 10 agents"),
             ("--groups 0", "--groups 0"),
             ("--workers 0", "--workers 0"),
+            ("--replicas 10", "--replicas 10: from 1 to 9"),
         ] {
             let error = common(line).check().unwrap_err().to_string();
             assert!(error.contains(expected), "{line}: {error}");

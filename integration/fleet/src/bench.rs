@@ -62,7 +62,13 @@ impl Bench {
         progress.begin("starting the control plane");
         let server = match &common.context {
             Some(file) => Server::Other(Box::new(common.credential(file)?)),
-            None => Server::start(&server::program(common.server.clone())?).await?,
+            None => {
+                let program = server::program(common.server.clone())?;
+                match common.replicas.unwrap_or(1) {
+                    1 => Server::start(&program).await?,
+                    replicas => Server::start_several(&program, replicas).await?,
+                }
+            }
         };
         let name = format!("fleet-{:08x}", rand::random::<u32>());
         let mut admin = Admin::connect(server.credential(), name).await?;

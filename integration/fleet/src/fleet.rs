@@ -169,6 +169,16 @@ impl Fleet {
         Ok(all)
     }
 
+    /// How long agents were without a stream, since that was last asked for.
+    pub(crate) async fn gaps(&mut self) -> Result<Histogram<u64>> {
+        let mut all = histogram();
+        for answer in self.all(&Order::Gaps).await? {
+            let Answer::Latencies(buckets) = answer else { return Err(unexpected(&answer)) };
+            add(&mut all, &buckets);
+        }
+        Ok(all)
+    }
+
     /// How all agents are.
     pub(crate) async fn census(&mut self) -> Result<Census> {
         let mut all = Census::default();

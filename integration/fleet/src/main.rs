@@ -14,6 +14,7 @@ mod publish;
 mod raw;
 mod scenario;
 mod server;
+mod several;
 mod worker;
 
 use std::{

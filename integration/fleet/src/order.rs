@@ -34,6 +34,9 @@ pub(crate) enum Order {
     Changes { changes: Vec<Change>, upto: u64 },
     /// How long changes took to be applied, since the last such order.
     Latencies,
+    /// How long agents were without a stream when they went from one to the next, since the last such
+    /// order.
+    Gaps,
     /// How things are.
     Census,
     /// Opens plain TLS connections. Answered when all are open.

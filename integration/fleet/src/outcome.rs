@@ -25,6 +25,9 @@ pub(crate) struct Outcome {
     pub(crate) resumed: Option<u64>,
     pub(crate) enrol_per_s: Option<f64>,
     pub(crate) converged_ms: Option<f64>,
+    pub(crate) gap_p99_ms: Option<f64>,
+    pub(crate) gap_max_ms: Option<f64>,
+    pub(crate) handshakes_per_agent: Option<f64>,
     pub(crate) digests_equal: Option<bool>,
     #[serde(skip)]
     pub(crate) beside: Beside,
@@ -84,6 +87,9 @@ impl Outcome {
             ("streams resumed", count(self.resumed)),
             ("enrolled", number(self.enrol_per_s, "per second")),
             ("converged after", number(self.converged_ms, "ms")),
+            ("without a stream, p99", number(self.gap_p99_ms, "ms")),
+            ("without a stream, longest", number(self.gap_max_ms, "ms")),
+            ("streams accepted per agent", number(self.handshakes_per_agent, "")),
             ("readable, slowest change", number(self.beside.handed_max_ms, "ms")),
             ("p99, slowest change", number(self.beside.p99_max_ms, "ms")),
             ("raw TLS p99, slowest", number(self.beside.raw_p99_max_ms, "ms")),
@@ -148,7 +154,8 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         let names = "scenario agents groups handed_ms applied_p50_ms applied_p99_ms applied_max_ms \
                      raw_p99_ms raw_ratio bytes_per_agent server_rss_kb_per_stream \
-                     server_cpu_us_per_agent full_sets resumed enrol_per_s converged_ms digests_equal";
+                     server_cpu_us_per_agent full_sets resumed enrol_per_s converged_ms gap_p99_ms \
+                     gap_max_ms handshakes_per_agent digests_equal";
         let object = value.as_object().unwrap();
         assert_eq!(object.len(), names.split_whitespace().count(), "{text}");
         for name in names.split_whitespace() {

@@ -17,7 +17,7 @@ use tokio::{
 };
 use wattle_runtime::credential::OperatorCredential;
 
-use crate::pages;
+use crate::{pages, several::Several};
 
 /// How long it may take to say where it listens.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -27,8 +27,10 @@ const FAREWELL: Duration = Duration::from_secs(20);
 /// A control plane.
 #[derive(Debug)]
 pub(crate) enum Server {
-    /// Started here.
+    /// Started here, with a store of its own.
     Own(Box<Own>),
+    /// Several replicas that were started here.
+    Several(Box<Several>),
     /// Somebody else's.
     Other(Box<OperatorCredential>),
 }
@@ -45,36 +47,31 @@ impl Server {
     /// Starts `program`.
     pub(crate) async fn start(program: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("wattle-fleet-").tempdir()?;
-        let log = File::create(folder.path().join("log"))?;
         let data = folder.path().join("data");
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WATTLE_")) {
-            command.env_remove(name);
-        }
-        let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--drain-grace", "2s", "--data-dir"])
-            .arg(&data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .envs(pages::large())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        let out = child.stdout.take().context("it has an output")?;
-        let mut lines = BufReader::new(out).lines();
-        let first = timeout(PATIENCE, lines.next_line()).await.context("it says nothing")??;
-        if first.is_none() {
-            bail!("the control plane ended: {}", tail(folder.path()));
-        }
+        let arguments = ["--listen", "127.0.0.1:0"].map(str::to_owned);
+        let child = serve(program, &data, &folder.path().join("log"), &arguments).await?;
         let credential = OperatorCredential::load(&data.join("operator.json"))?;
         Ok(Self::Own(Box::new(Own { child, credential, folder })))
+    }
+
+    /// Starts so many replicas over an etcd.
+    pub(crate) async fn start_several(program: &Path, replicas: usize) -> Result<Self> {
+        Ok(Self::Several(Box::new(Several::start(program, replicas).await?)))
+    }
+
+    /// The replicas, where there are several.
+    pub(crate) fn several(&mut self) -> Result<&mut Several> {
+        match self {
+            Self::Several(several) => Ok(several),
+            _ => bail!("this takes several replicas: say --replicas 3"),
+        }
     }
 
     /// Who may tell it what to do.
     pub(crate) fn credential(&self) -> &OperatorCredential {
         match self {
             Self::Own(own) => &own.credential,
+            Self::Several(several) => several.credential(),
             Self::Other(credential) => credential,
         }
     }
@@ -83,36 +80,84 @@ impl Server {
     pub(crate) fn usage(&self) -> Result<Option<Usage>> {
         match self {
             Self::Own(own) => Usage::of(own.child.id().context("it has ended")?).map(Some),
+            Self::Several(several) => several.usage().map(Some),
             Self::Other(_) => Ok(None),
         }
     }
 
     /// Whether it was started here.
     pub(crate) const fn is_own(&self) -> bool {
-        matches!(self, Self::Own(_))
+        !matches!(self, Self::Other(_))
     }
 
     /// Ends it. What it logged as ERROR fails the run.
     pub(crate) async fn end(self) -> Result<()> {
-        let Self::Own(mut own) = self else { return Ok(()) };
-        if let Some(pid) = own.child.id().and_then(|id| i32::try_from(id).ok()) {
-            let pid = rustix::process::Pid::from_raw(pid).context("it has an id")?;
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        match self {
+            Self::Own(mut own) => {
+                terminate(&mut own.child).await?;
+                no_errors(&own.folder.path().join("log"))
+            }
+            Self::Several(several) => several.end().await,
+            Self::Other(_) => Ok(()),
         }
-        if timeout(FAREWELL, own.child.wait()).await.is_err() {
-            own.child.kill().await?;
-        }
-        let log = fs::read_to_string(own.folder.path().join("log")).unwrap_or_default();
-        let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).take(5).collect();
-        if !errors.is_empty() {
-            bail!("the control plane logged errors:\n{}", errors.join("\n"));
-        }
-        Ok(())
     }
 }
 
-fn tail(folder: &Path) -> String {
-    let text = fs::read_to_string(folder.join("log")).unwrap_or_default();
+/// Starts a control plane and waits until it says where it is.
+pub(crate) async fn serve(
+    program: &Path,
+    data: &Path,
+    log: &Path,
+    arguments: &[String],
+) -> Result<Child> {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WATTLE_")) {
+        command.env_remove(name);
+    }
+    let mut child = command
+        .args(["serve", "--drain-grace", "5s", "--data-dir"])
+        .arg(data)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::options().create(true).append(true).open(log)?)
+        .envs(pages::large())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))?;
+    let out = child.stdout.take().context("it has an output")?;
+    let mut lines = BufReader::new(out).lines();
+    let first = timeout(PATIENCE, lines.next_line()).await.context("it says nothing")??;
+    if first.is_none() {
+        bail!("the control plane ended: {}", tail(log));
+    }
+    Ok(child)
+}
+
+/// SIGTERM, and its end.
+pub(crate) async fn terminate(child: &mut Child) -> Result<()> {
+    if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let pid = rustix::process::Pid::from_raw(pid).context("it has an id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    }
+    if timeout(FAREWELL, child.wait()).await.is_err() {
+        child.kill().await?;
+    }
+    Ok(())
+}
+
+/// Fails where a log says ERROR.
+pub(crate) fn no_errors(log: &Path) -> Result<()> {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    let errors: Vec<_> = log.lines().filter(|line| line.contains("ERROR")).take(5).collect();
+    if !errors.is_empty() {
+        bail!("the control plane logged errors:\n{}", errors.join("\n"));
+    }
+    Ok(())
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }

@@ -1,5 +1,6 @@
 //! The published set: runs it and writes its tables. No figure in them is written by hand.
 
+mod failover;
 mod machine;
 mod page;
 mod targets;
@@ -34,11 +35,15 @@ pub(crate) struct Args {
     /// The program to start [default: wattle-controlplane beside this one]
     #[arg(long, value_name = "FILE")]
     server: Option<PathBuf>,
+
+    /// What `make demo-ha` has measured
+    #[arg(long, value_name = "FILE")]
+    failover: Option<PathBuf>,
 }
 
 /// The runs, as command lines. The sizes of the first five are those by which others publish what
 /// one change costs.
-const RUNS: [&str; 15] = [
+const RUNS: [&str; 17] = [
     "one-change --agents 50 --groups 5",
     "one-change --agents 500 --groups 100",
     "one-change --agents 5000 --groups 200",
@@ -54,9 +59,11 @@ const RUNS: [&str; 15] = [
     "enrol --agents 5000",
     "slow-readers --agents 5000 --runs 5",
     "policy-flip --agents 5000",
+    "rolling-restart --agents 5000",
+    "storm --agents 5000",
 ];
 
-const SMALL: [&str; 15] = [
+const SMALL: [&str; 17] = [
     "one-change --agents 10 --groups 5 --changes 1",
     "one-change --agents 20 --groups 10 --changes 1",
     "one-change --agents 50 --groups 20 --changes 1",
@@ -72,6 +79,8 @@ const SMALL: [&str; 15] = [
     "enrol --agents 50",
     "slow-readers --agents 50 --runs 1 --changes 1",
     "policy-flip --agents 50 --rest 1s",
+    "rolling-restart --agents 50",
+    "storm --agents 50",
 ];
 
 /// A run and what it found.
@@ -86,6 +95,7 @@ pub(super) struct Run {
 /// A run that fails doesn't keep the others from being measured, but fails the whole in the end.
 pub(crate) async fn run(args: &Args) -> Result<()> {
     let machine = Machine::here();
+    let failover = args.failover.as_deref().map(failover::read).transpose()?;
     let mut runs = Vec::new();
     for line in if args.small { SMALL } else { RUNS } {
         writeln!(stderr(), "wattle-fleet {line}")?;
@@ -98,7 +108,7 @@ pub(crate) async fn run(args: &Args) -> Result<()> {
         }
         runs.push(run);
         // Each time, so that whatever ends this program leaves what was measured.
-        let page = page::page(&machine, &runs, args.small);
+        let page = page::page(&machine, &runs, failover.as_deref(), args.small);
         std::fs::write(&args.out, page).with_context(|| args.out.display().to_string())?;
     }
     let failed: Vec<_> = runs.iter().filter(|run| run.failure.is_some()).collect();

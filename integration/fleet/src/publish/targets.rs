@@ -94,6 +94,16 @@ pub(super) fn targets() -> Vec<Target> {
         at_most("the same: server memory 30 s later to that before", 14, 1.1, "times", |o| {
             o.beside.memory_ratio
         }),
+        at_most("3 replicas restarted one by one, 5,000 agents: full sets", 15, 0.0, "sent", |o| {
+            o.full_sets.map(|sets| sets as f64)
+        }),
+        at_most("the same: without a stream, p99", 15, 2.0, "s", |o| {
+            o.gap_p99_ms.map(|ms| ms / 1000.0)
+        }),
+        at_most("the same: streams accepted for each agent", 15, 4.0, "streams", |o| {
+            o.handshakes_per_agent
+        }),
+        at_most("one of 3 replicas killed, 5,000 come to the others", 16, 10.0, "s", converged),
     ]
 }
 
@@ -158,6 +168,7 @@ mod tests {
                 "enrolment, sustained" => "**no**",
                 "policy flip, 2,500 × 2,500 pairs: the slower way" => "**no**",
                 what if what.contains("join") || what.contains("reconnect") => "yes",
+                what if what.contains("killed") => "yes",
                 what if what.contains("without state") => "yes",
                 _ => "not measured",
             };
@@ -180,6 +191,9 @@ mod tests {
             ("readers frozen", "slow-readers --agents 5000 --runs 5"),
             ("policy flip", "policy-flip --agents 5000"),
             ("server memory 30 s later", "policy-flip --agents 5000"),
+            ("3 replicas restarted", "rolling-restart --agents 5000"),
+            ("streams accepted", "rolling-restart --agents 5000"),
+            ("one of 3 replicas killed", "storm --agents 5000"),
         ] {
             let target = targets().into_iter().find(|target| target.what.contains(words)).unwrap();
             assert_eq!(super::super::RUNS[target.run], line, "{words}");

@@ -7,7 +7,9 @@ pub(crate) mod join;
 pub(crate) mod one_change;
 pub(crate) mod policy_flip;
 pub(crate) mod reconnect;
+pub(crate) mod rolling_restart;
 pub(crate) mod slow_readers;
+pub(crate) mod storm;
 
 use anyhow::{Result, bail};
 
@@ -31,6 +33,8 @@ pub(crate) async fn run(command: &Command) -> Result<Vec<Outcome>> {
         Command::SlowReaders(args) => vec![slow_readers::run(args).await?],
         Command::Idle(args) => vec![idle::run(args).await?],
         Command::Enrol(args) => vec![enrol::run(args).await?],
+        Command::RollingRestart(args) => vec![rolling_restart::run(args).await?],
+        Command::Storm(args) => vec![storm::run(args).await?],
         Command::Publish(_) | Command::Worker | Command::RawServer => bail!("not a scenario"),
     })
 }

@@ -3,7 +3,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +16,13 @@ use tokio::{select, sync::Notify, task::JoinHandle, time::sleep};
 use wattle_model::Digest;
 use wattle_runtime::backoff::Backoff;
 
-use super::{enrol, socket::Target, state::State, stream, world::World};
+use super::{
+    enrol,
+    socket::Target,
+    state::State,
+    stream,
+    world::{World, now},
+};
 
 /// As the real agent has them.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -25,12 +35,19 @@ pub(super) struct Agent {
     /// In the whole fleet.
     pub(super) number: usize,
     pub(super) group: usize,
-    pub(super) target: Target,
+    /// Where replicas are, the first of which it enrolled with.
+    targets: Vec<Target>,
+    /// Which of them it is connected to, or tries.
+    place: AtomicUsize,
     pub(super) instance: [u8; 16],
     pub(super) state: Mutex<State>,
     wish: Mutex<Wish>,
     /// The wish has changed.
     pub(super) told: Notify,
+    /// Its replica wants it to go elsewhere.
+    drained: Notify,
+    /// A stream was accepted.
+    accepted: Notify,
     task: Mutex<Option<JoinHandle<()>>>,
     confirmed: Mutex<Confirmed>,
     /// Where it says that it can be reached.
@@ -73,15 +90,20 @@ impl<E: Into<anyhow::Error>> From<E> for End {
 }
 
 impl Agent {
-    pub(super) fn new(number: usize, group: usize, target: Target) -> Arc<Self> {
+    pub(super) fn new(number: usize, group: usize, targets: Vec<Target>) -> Arc<Self> {
+        // All have the same list, and are not all to meet at its head.
+        let place = AtomicUsize::new(rand::random_range(0..targets.len().max(1)));
         Arc::new(Self {
             number,
             group,
-            target,
+            targets,
+            place,
             instance: rand::random(),
             state: Mutex::default(),
             wish: Mutex::default(),
             told: Notify::new(),
+            drained: Notify::new(),
+            accepted: Notify::new(),
             task: Mutex::new(None),
             confirmed: Mutex::default(),
             endpoint: Mutex::new(enrol::endpoint(number)),
@@ -139,6 +161,25 @@ impl Agent {
         self.is_frozen().then_some(SMALL_WINDOW)
     }
 
+    /// Where it connects now.
+    pub(super) fn target(&self) -> &Target {
+        &self.targets[self.place.load(Ordering::Relaxed) % self.targets.len()]
+    }
+
+    /// Its replica asks it to go elsewhere, to one of these addresses first.
+    pub(super) fn drain(&self, prefer: &[String]) {
+        let preferred = |target: &Target| prefer.contains(&target.address.to_string());
+        match self.targets.iter().position(preferred) {
+            Some(place) => self.place.store(place, Ordering::Relaxed),
+            None => self.turn(),
+        }
+        self.drained.notify_one();
+    }
+
+    fn turn(&self) {
+        self.place.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Whether there is something to report.
     pub(super) fn takes_move(&self) -> bool {
         std::mem::take(&mut self.wish.lock().moved)
@@ -168,15 +209,19 @@ impl Agent {
 /// Keeps a stream open for as long as it should be.
 async fn keep(agent: Arc<Agent>, world: Arc<World>) {
     let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let mut lost_at = None;
     while agent.wants_stream() {
-        let mut online = Online { world: &world, accepted: false };
-        let end = stream::follow(&agent, &world, &mut online).await;
-        if online.accepted {
+        let (end, was_accepted) = follow(&agent, &world, &mut lost_at).await;
+        if was_accepted {
             backoff.reset();
+            lost_at = Some(now());
         }
-        drop(online);
+        agent.turn();
         let wait = match end {
-            End::Told => continue,
+            End::Told => {
+                lost_at = None;
+                continue;
+            }
             End::Removed => return world.counts.lost("removed".into()),
             End::Retry(after, why) => {
                 world.counts.lost(why);
@@ -194,9 +239,49 @@ async fn keep(agent: Arc<Agent>, world: Arc<World>) {
     }
 }
 
+/// A stream, and whether it was accepted.
+type Followed<'a> = Pin<Box<dyn Future<Output = (End, bool)> + Send + 'a>>;
+
+fn stream<'a>(agent: &'a Arc<Agent>, world: &'a Arc<World>) -> Followed<'a> {
+    Box::pin(async move {
+        let mut online = Online { world, agent, accepted: false };
+        let end = stream::follow(agent, world, &mut online).await;
+        (end, online.accepted)
+    })
+}
+
+/// Follows a stream and, when its replica wants it gone, the one that replaces it: make before
+/// break. Meanwhile the old one isn't read, as by the real agent: of two streams, one is behind.
+async fn follow(agent: &Arc<Agent>, world: &Arc<World>, lost_at: &mut Option<u64>) -> (End, bool) {
+    let mut current = stream(agent, world);
+    loop {
+        select! {
+            // What is first known of a stream is that it was accepted.
+            biased;
+            followed = &mut current => return followed,
+            () = agent.accepted.notified() => {
+                let gap = lost_at.take().map(|at| now().saturating_sub(at));
+                gap.into_iter().for_each(|gap| world.gap(gap));
+            }
+            () = agent.drained.notified() => {
+                let mut other = stream(agent, world);
+                select! {
+                    // Nobody takes it: it stays until it is cut.
+                    (_, _) = &mut other => {}
+                    () = agent.accepted.notified() => {
+                        world.gap(0);
+                        current = other;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Counts an agent whose stream is accepted.
 pub(super) struct Online<'a> {
     world: &'a World,
+    agent: &'a Agent,
     accepted: bool,
 }
 
@@ -204,6 +289,7 @@ impl Online<'_> {
     pub(super) fn accepted(&mut self) {
         if !std::mem::replace(&mut self.accepted, true) {
             self.world.counts.online.fetch_add(1, Ordering::Relaxed);
+            self.agent.accepted.notify_one();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use prost::Message as _;
@@ -30,7 +30,8 @@ const COME_AGAIN: [&str; 2] = ["14", "8"];
 #[derive(Debug)]
 pub(super) struct Door {
     token: JoinToken,
-    target: Target,
+    /// Where replicas are, by the token.
+    targets: Vec<Target>,
 }
 
 /// Keys of a machine that isn't a node yet.
@@ -41,8 +42,8 @@ pub(super) struct Keys {
 
 /// How asking ended.
 pub(super) enum Asked {
-    /// The machine is a node; this is how it connects.
-    Enrolled(Target),
+    /// The machine is a node; this is how it connects, and where.
+    Enrolled(Vec<Target>),
     /// Not now.
     ComeAgain(String),
 }
@@ -50,11 +51,21 @@ pub(super) enum Asked {
 impl Door {
     pub(super) async fn new(token: &str) -> Result<Self> {
         let token: JoinToken = token.parse()?;
-        let address = token.addresses.first().cloned().context("the token names no address")?;
-        let mut found = tokio::net::lookup_host(&address).await.with_context(|| address.clone())?;
-        let address = found.next().with_context(|| format!("{address}: no such host"))?;
         let tls = Arc::new(wattle_certs::pinned_client_config(token.pin)?);
-        Ok(Self { token, target: Target { address, tls } })
+        let mut targets = Vec::new();
+        for address in &token.addresses {
+            let mut found =
+                tokio::net::lookup_host(address).await.with_context(|| address.clone())?;
+            let address = found.next().with_context(|| format!("{address}: no such host"))?;
+            targets.push(Target { address, tls: tls.clone() });
+        }
+        ensure!(!targets.is_empty(), "the token names no address");
+        Ok(Self { token, targets })
+    }
+
+    /// The replica that machine `number` asks.
+    fn target(&self, number: usize) -> &Target {
+        &self.targets[number % self.targets.len()]
     }
 }
 
@@ -87,7 +98,7 @@ pub(super) async fn enrol(door: &Door, keys: &Keys, number: usize, world: &World
         endpoints: vec![endpoint_bytes(endpoint(number))?],
         validate_only: false,
     };
-    let called = match call(&door.target, number, &request, world).await {
+    let called = match call(door.target(number), number, &request, world).await {
         Ok(called) => called,
         // The machine asks again with the same keys: it is one node whatever was lost.
         Err(error) => return Ok(Asked::ComeAgain(format!("{error:#}"))),
@@ -104,7 +115,9 @@ pub(super) async fn enrol(door: &Door, keys: &Keys, number: usize, world: &World
         }
     }
     let answer = EnrollResponse::decode(bytes.context("an empty answer")?)?;
-    Ok(Asked::Enrolled(Target { address: door.target.address, tls: Arc::new(tls(keys, answer)?) }))
+    let tls = Arc::new(tls(keys, answer)?);
+    let own = |target: &Target| Target { address: target.address, tls: tls.clone() };
+    Ok(Asked::Enrolled(door.targets.iter().map(own).collect()))
 }
 
 /// TLS as the node that the answer made.

@@ -91,6 +91,7 @@ impl Worker {
             Order::Record { on } => world.log.lock().record(on),
             Order::Changes { changes, upto } => world.log.lock().committed(&changes, upto),
             Order::Latencies => return Ok(Answer::Latencies(world.log.lock().take())),
+            Order::Gaps => return Ok(Answer::Latencies(world.take_gaps())),
             Order::Census => return Ok(Answer::Census(Box::new(world.census()))),
             Order::Raw { address, roots, count } => self.raw.open(&address, &roots, count).await?,
             Order::RawWritten { number, at } => {
@@ -149,16 +150,16 @@ async fn enrol_one(
 ) -> Result<()> {
     let keys = Keys::generate();
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-    let target = loop {
+    let targets = loop {
         match enrol::enrol(door, &keys, number, world).await? {
-            Asked::Enrolled(target) => break target,
+            Asked::Enrolled(targets) => break targets,
             Asked::ComeAgain(why) => {
                 world.counts.lost(why);
                 sleep(backoff.next()).await;
             }
         }
     };
-    let agent = Agent::new(number, group, target);
+    let agent = Agent::new(number, group, targets);
     world.agents.lock().push(agent.clone());
     if connect {
         agent.connect(world, false, false);

@@ -69,7 +69,7 @@ pub(super) async fn follow(agent: &Arc<Agent>, world: &World, online: &mut Onlin
 }
 
 async fn open_and_follow(agent: &Agent, world: &World, online: &mut Online<'_>) -> Result<(), End> {
-    let tls = socket::connect(&agent.target, agent.number, &world.counts.bytes).await?;
+    let tls = socket::connect(agent.target(), agent.number, &world.counts.bytes).await?;
     let (send, connection) = socket::http(tls, agent.window()).await?;
     let head = enrol::grpc(SYNC)?;
     let mut connection = Box::pin(connection);
@@ -211,8 +211,11 @@ impl<'a> Stream<'a> {
             }
             Message::Heartbeat(heartbeat) => self.heartbeat(&heartbeat),
             Message::Retry(retry) => Err(self.retry(&retry)),
-            // There is nowhere else to go: it comes again when it is cut.
-            Message::Drain(_) | Message::Inspect(_) => Ok(()),
+            Message::Drain(_) => {
+                self.agent.drain(&[]);
+                Ok(())
+            }
+            Message::Inspect(_) => Ok(()),
             Message::Removed(_) => Err(End::Removed),
         }
     }

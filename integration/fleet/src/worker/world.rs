@@ -9,11 +9,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{agent::Agent, log::Log, roster::Roster};
-use crate::order::{Awaited, Census, Held, Who};
+use crate::order::{Awaited, Buckets, Census, Held, Who};
 
 /// A process's agents and what they share.
 #[derive(Default)]
@@ -21,6 +22,7 @@ pub(super) struct World {
     pub(super) agents: Mutex<Vec<Arc<Agent>>>,
     pub(super) roster: Mutex<Roster>,
     pub(super) log: Mutex<Log>,
+    gaps: Mutex<Gaps>,
     pub(super) counts: Counts,
     waiting: Mutex<Option<Waiting>>,
     awaited: Notify,
@@ -50,6 +52,15 @@ impl Counts {
     }
 }
 
+/// How long agents were without a stream.
+struct Gaps(Histogram<u64>);
+
+impl Default for Gaps {
+    fn default() -> Self {
+        Self(crate::fleet::histogram())
+    }
+}
+
 /// Somebody waits for agents to hold a revision.
 #[derive(Debug, Clone, Copy)]
 struct Waiting {
@@ -65,6 +76,21 @@ pub(crate) fn now() -> u64 {
 }
 
 impl World {
+    /// An agent was without a stream for so many nanoseconds.
+    pub(super) fn gap(&self, nanos: u64) {
+        self.gaps.lock().0.saturating_record((nanos / 1000).max(1));
+    }
+
+    /// Gaps since they were last taken, in microseconds.
+    pub(super) fn take_gaps(&self) -> Buckets {
+        let mut gaps = self.gaps.lock();
+        let buckets = gaps.0.iter_recorded();
+        let buckets = buckets.map(|value| (value.value_iterated_to(), value.count_at_value()));
+        let buckets = buckets.collect();
+        gaps.0.reset();
+        buckets
+    }
+
     /// The agents meant.
     pub(super) fn chosen(&self, who: Who) -> Vec<Arc<Agent>> {
         self.agents.lock().iter().filter(|agent| who.includes(agent.number)).cloned().collect()

@@ -81,3 +81,21 @@ fn machines_enrol() {
     let seen = only("enrol --agents 50");
     assert!(number(&seen, "enrol_per_s") > 0.0 && seen["full_sets"].is_null(), "{seen}");
 }
+
+/// Nodes and policies change meanwhile.
+#[test]
+fn replicas_are_restarted_without_a_full_set() {
+    let seen = only("rolling-restart --agents 60 --groups 3");
+    assert_eq!((&seen["full_sets"], &seen["digests_equal"]), (&0.into(), &true.into()), "{seen}");
+    // Each agent was connected to each of them at least once, or had no reason to be.
+    assert!(number(&seen, "resumed") >= 60.0, "{seen}");
+    assert!(number(&seen, "gap_p99_ms") <= 2000.0, "{seen}");
+    assert!(number(&seen, "handshakes_per_agent") <= 6.0, "{seen}");
+}
+
+#[test]
+fn two_replicas_of_three_take_the_whole_fleet() {
+    let seen = only("storm --agents 60");
+    assert_eq!((&seen["full_sets"], &seen["digests_equal"]), (&0.into(), &true.into()), "{seen}");
+    assert_eq!(seen["resumed"], 60, "{seen}");
+}

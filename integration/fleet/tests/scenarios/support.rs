@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &str) -> Vec<Value> {
     assert!(output.status.success(), "{arguments}: {}\n{out}\n{err}", output.status);
     let figures: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for figures in &figures {
-        assert_eq!(figures.as_object().unwrap().len(), 17, "{figures}");
+        assert_eq!(figures.as_object().unwrap().len(), 20, "{figures}");
     }
     figures
 }
