@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build demo test tools check unit e2e test-kernel soak bench-fleet bench-kernel generate release install uninstall advisories clean
+.PHONY: help build demo demo-ha test tools check unit e2e test-kernel soak bench-fleet bench-kernel generate release install uninstall advisories clean
 
 PREFIX ?= /usr/local
 UNITDIR ?= /etc/systemd/system
@@ -21,6 +21,11 @@ demo: ## Three machines, a fourth one joins, one is deleted: the product in a mi
 	@scripts/tools.sh build demo
 	@cargo build --locked --workspace --bins
 	@target/debug/wattle-demo
+
+demo-ha: ## Three replicas over three members of etcd lose one after the other: what users notice
+	@scripts/tools.sh build demo etcd
+	@cargo build --locked --workspace --bins
+	@target/debug/wattle-demo-ha
 
 test: tools check unit e2e test-kernel ## Everything that CI runs
 
@@ -42,7 +47,7 @@ unit: ## Tests of each crate
 	RUST_TEST_THREADS=4 cargo test --locked --workspace --exclude wattle-integration --exclude wattle-fleet
 
 e2e: build ## Real processes and encrypted packets between network namespaces
-	@scripts/tools.sh demo
+	@scripts/tools.sh demo etcd
 	# With the runtime, whose test clock is there only beside those who set it.
 	cargo test --locked -p wattle-integration -p wattle-runtime -p wattle-fleet
 
@@ -51,15 +56,17 @@ test-kernel: build ## The kernel's own WireGuard, in an emulated machine where t
 	@scripts/tools.sh kernel
 	integration/kernel-tests.sh
 
+# CHAOS_MINUTES=5 FLEET_AGENTS=500 make soak: shorter and smaller.
 soak: build ## The random tests for long, with new seeds; what it said last is in docs/soak.txt
-	@scripts/tools.sh demo
+	@scripts/tools.sh demo etcd
 	integration/soak.sh | tee docs/soak.txt
 
 # Nothing else should run meanwhile: control plane and fleet share the machine. About twenty minutes.
 bench-fleet: ## The published set of fleets; writes docs/benchmarks.md
-	@scripts/tools.sh build
+	@scripts/tools.sh build etcd
 	cargo build --locked --release -p wattle-controlplane -p wattle-fleet
-	target/release/wattle-fleet publish --out docs/benchmarks.md
+	$(MAKE) demo-ha
+	target/release/wattle-fleet publish --out docs/benchmarks.md --failover target/demo-ha.json
 
 bench-kernel: ## The agent on the kernel's WireGuard; writes target/bench/kernel.json
 	@scripts/tools.sh build demo kernel bench-kernel

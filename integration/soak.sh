@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What is random in the tests, for longer than CI can wait: histories of the view, the whole path on
-# fake devices, and the end-to-end tests again and again. Prints what ran and how it ended.
+# fake devices, the end-to-end tests again and again, faults of replicas and etcd under load, and the
+# fleet at full size. Prints what ran, with its seeds, and how it ended.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,6 +9,8 @@ HISTORIES=${HISTORIES:-2000}
 MODELS=${MODELS:-120}
 MESHES=${MESHES:-10}
 DEVICES=${DEVICES:-40}
+CHAOS_MINUTES=${CHAOS_MINUTES:-30}
+FLEET_AGENTS=${FLEET_AGENTS:-5000}
 export RUST_BACKTRACE=0
 
 # Runs a test and prints how it went; all that it said, if it failed.
@@ -15,7 +18,7 @@ run() {
     echo "\$ $*"
     local said
     if said=$("$@" 2>&1); then
-        grep -E '^test result: ok. [^0]' <<<"$said"
+        grep -E '^test result: ok. [^0]|^fault [0-9]|WATTLE_SEED=|^\{' <<<"$said"
     else
         echo "$said"
         exit 1
@@ -32,4 +35,11 @@ echo "\$ the kernel's WireGuard: $DEVICES seeds of random changes and meddling, 
 WATTLE_SEEDS=$DEVICES KERNEL_TESTS=kernel_dataplane VM_TIMEOUT=3600 integration/kernel-tests.sh random_ |
     grep -E '^(kernel tests|test result: (ok. [^0]|FAILED))'
 integration/kernel-tests.sh | grep -E '^(kernel tests|test result: (ok. [^0]|FAILED)|put right|[0-9]+ packets)'
-echo "done: $HISTORIES seeds of each history, $MODELS of the whole path, $MESHES rounds end to end"
+# One after the other: each has the machine for itself.
+WATTLE_CHAOS_MINUTES=$CHAOS_MINUTES WATTLE_QUORUM_SECONDS=60 run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test ha -- --nocapture --test-threads 1
+cargo build --quiet --locked --release -p wattle-controlplane -p wattle-fleet
+for scenario in rolling-restart storm; do
+    run target/release/wattle-fleet "$scenario" --agents "$FLEET_AGENTS" --json
+done
+run target/release/wattle-fleet publish --out target/benchmarks.md
+echo "done: $HISTORIES seeds of each history, $MODELS of the whole path, $MESHES rounds end to end, $CHAOS_MINUTES minutes of faults, $FLEET_AGENTS agents"
