@@ -42,8 +42,7 @@ impl Several {
         let folder = tempfile::Builder::new().prefix("wattle-fleet-").tempdir()?;
         let etcd = EtcdCluster::start(Version::V36, MEMBERS)?;
         let addresses = free_addresses(count)?;
-        let (urls, all) = (etcd.urls().join(","), addresses.join(","));
-        let own = ["--store", "etcd", "--etcd-endpoints", &urls, "--advertise", &all];
+        let own = ["--store", "etcd", "--etcd-endpoints", &etcd.urls().join(",")];
         let arguments: Vec<String> = own.into_iter().map(str::to_owned).collect();
         let replica = |address| Replica { address, child: None, spent_micros: 0 };
         let mut replicas: Vec<_> = addresses.iter().cloned().map(replica).collect();
@@ -129,7 +128,7 @@ impl Replica {
         folder: &Path,
         number: usize,
     ) -> Result<()> {
-        let own = ["--listen", &self.address];
+        let own = ["--listen", &self.address, "--advertise", &self.address];
         let own = own.into_iter().map(str::to_owned);
         let arguments: Vec<String> = arguments.iter().cloned().chain(own).collect();
         let (data, log) = (data(folder, number), log(folder, number));

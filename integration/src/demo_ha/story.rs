@@ -22,6 +22,7 @@ pub(crate) fn tell() -> Result<bool> {
     let settings = Settings { dataplane: "auto".to_owned(), ..Settings::default() };
     let mut cluster = HaCluster::start(&settings, &MACHINES)?;
     line(&format!("up after {:.1} s", begun.elapsed().as_secs_f64()));
+    cluster.wait_balanced()?;
     for (replica, machines) in homes(&cluster) {
         line(&format!("{replica:<9} holds the streams of {}", machines.join(", ")));
     }
@@ -38,6 +39,9 @@ pub(crate) fn tell() -> Result<bool> {
     all.push(breaks(&mut cluster, Fault::KillLeader, 6)?);
     chapter("kill -9 of all three replicas");
     all.push(breaks(&mut cluster, Fault::KillReplicas, 5)?);
+
+    chapter("wattle replica list");
+    cluster.replicas[0].wattle(&["replica", "list"])?.lines().for_each(line);
 
     let target = binary("wattle-demo-ha")?;
     let path = target.ancestors().nth(2).context("no target folder")?.join("demo-ha.json");

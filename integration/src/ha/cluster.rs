@@ -5,7 +5,8 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -31,6 +32,8 @@ use crate::{Agent, ControlPlane, Host, Inside, Settings, Underlay, wait_until};
 /// How many replicas, and how many members of etcd.
 pub const REPLICAS: usize = 3;
 const PREFIX: &str = "/wattle/";
+/// Longer than replicas take to see that one has too many agents.
+const BALANCED: Duration = Duration::from_secs(8);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where a replica listens on its own host: who comes from outside comes through the door.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
@@ -162,6 +165,21 @@ impl HaCluster {
             .then(|| self.replicas.iter().position(|replica| self::address(replica) == address))?
     }
 
+    /// Waits until no agent has moved for a while: replicas that are alone with few agents are given
+    /// some of the others'.
+    pub fn wait_balanced(&self) -> Result<()> {
+        let homes = || self.agents.iter().map(|agent| self.home(agent)).collect::<Vec<_>>();
+        let (mut last, mut since) = (homes(), Instant::now());
+        wait_until("agents that stay where they are", LIMIT, || {
+            sleep(Duration::from_millis(200));
+            let now = homes();
+            if now != last || now.contains(&None) {
+                (last, since) = (now, Instant::now());
+            }
+            Ok((since.elapsed() >= BALANCED).then_some(()))
+        })
+    }
+
     /// Where replicas are reached.
     pub fn addresses(&self) -> Vec<String> {
         self.replicas.iter().map(address).collect()
@@ -285,7 +303,7 @@ fn address(replica: &ControlPlane) -> String {
 fn arguments(host: &Host, doors: &Doors, more: &[String]) -> Vec<String> {
     let url = |proxy: &Arc<Proxy>| format!("http://{}", proxy.address());
     let endpoints: Vec<_> = doors.etcd.iter().map(url).collect();
-    let _ = host;
+    let door = format!("{}:{DOOR}", host.ipv4);
     let own = [
         "--store",
         "etcd",
@@ -298,7 +316,9 @@ fn arguments(host: &Host, doors: &Doors, more: &[String]) -> Vec<String> {
         "--metrics-listen",
         &METRICS.to_string(),
         "--advertise",
-        "192.168.77.11:7443,192.168.77.12:7443,192.168.77.13:7443",
+        &door,
+        "--replica-address",
+        &door,
     ];
     own.into_iter().map(str::to_owned).chain(more.iter().cloned()).collect()
 }

@@ -64,6 +64,7 @@ struct State {
     revision: u64,
     entries: BTreeMap<NodeId, Bytes>,
     addresses: Vec<String>,
+    streams: u64,
 }
 
 /// What has come since the last commit.
@@ -204,7 +205,8 @@ async fn listen(
 
 impl Shared {
     fn hello(&self) -> Hello {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.streams += 1;
         Hello {
             protocol_version: 1,
             instance: Bytes::copy_from_slice(self.node.as_bytes()),
@@ -214,6 +216,7 @@ impl Shared {
             config_hash: Bytes::new(),
             accept_stale: false,
             agent_version: "witness".into(),
+            stream: state.streams,
         }
     }
 

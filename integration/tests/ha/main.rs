@@ -55,7 +55,8 @@ fn assert_rehomed(found: &Found, limit: f64) {
     assert!(found.rehome_p99_ms.unwrap() <= limit, "{found:#?}");
 }
 
-/// The replica that the first agent is connected to.
+/// The replica that the first agent is connected to, and stays so if nothing breaks.
 fn home(cluster: &HaCluster) -> usize {
+    cluster.wait_balanced().unwrap();
     cluster.home(&cluster.agents[0]).unwrap()
 }

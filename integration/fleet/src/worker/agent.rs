@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -39,6 +39,8 @@ pub(super) struct Agent {
     targets: Vec<Target>,
     /// Which of them it is connected to, or tries.
     place: AtomicUsize,
+    /// Streams that it has tried to open.
+    streams: AtomicU64,
     pub(super) instance: [u8; 16],
     pub(super) state: Mutex<State>,
     wish: Mutex<Wish>,
@@ -98,6 +100,7 @@ impl Agent {
             group,
             targets,
             place,
+            streams: AtomicU64::new(0),
             instance: rand::random(),
             state: Mutex::default(),
             wish: Mutex::default(),
@@ -164,6 +167,11 @@ impl Agent {
     /// Where it connects now.
     pub(super) fn target(&self) -> &Target {
         &self.targets[self.place.load(Ordering::Relaxed) % self.targets.len()]
+    }
+
+    /// The number of the stream that it opens now: from 1 on.
+    pub(super) fn next_stream(&self) -> u64 {
+        self.streams.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Its replica asks it to go elsewhere, to one of these addresses first.

@@ -211,8 +211,8 @@ impl<'a> Stream<'a> {
             }
             Message::Heartbeat(heartbeat) => self.heartbeat(&heartbeat),
             Message::Retry(retry) => Err(self.retry(&retry)),
-            Message::Drain(_) => {
-                self.agent.drain(&[]);
+            Message::Drain(drain) => {
+                self.agent.drain(&drain.prefer);
                 Ok(())
             }
             Message::Inspect(_) => Ok(()),
@@ -333,7 +333,7 @@ impl<'a> Stream<'a> {
             config_hash: state.config_hash.map_or_else(Bytes::new, |h| Bytes::copy_from_slice(&h)),
             accept_stale: false,
             agent_version: concat!("fleet ", env!("CARGO_PKG_VERSION")).into(),
-            ..Hello::default()
+            stream: self.agent.next_stream(),
         };
         drop(state);
         self.send(sync_request::Message::Hello(hello))
