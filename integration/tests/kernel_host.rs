@@ -77,7 +77,11 @@ fn own(host: &Host) -> BTreeSet<String> {
     let word = |after: &str| link.split(after).nth(1).and_then(|r| r.split([' ', ',', '>']).next());
     all.insert(format!("mtu {}, up {}", word("mtu ").unwrap_or("?"), link.contains(",UP")));
     for what in ["public-key", "listen-port", "fwmark", "allowed-ips", "preshared-keys"] {
-        all.extend(show(&format!("wg show wattle0 {what}")).lines().map(|l| format!("{what} {l}")));
+        for line in show(&format!("wg show wattle0 {what}")).lines() {
+            // In whatever order the prefixes were given.
+            let words: BTreeSet<&str> = line.split_whitespace().collect();
+            all.insert(format!("{what} {words:?}"));
+        }
     }
     all
 }
@@ -364,6 +368,8 @@ fn a_default_route_through_the_mesh_spares_the_tunnel_and_the_mtu_is_the_path_s(
         two.host().ip(&format!("addr add {address}/32 dev {link}")).unwrap();
         two.host().ip(&format!("link set {link} up")).unwrap();
     }
+    // Once it has joined.
+    two.addresses().unwrap();
     two.kill().unwrap();
     two.restart_with(&["--endpoint", &format!("{elsewhere}:51820")]).unwrap();
     wait_until("the endpoint in the control plane", LIMIT, || {
