@@ -165,7 +165,7 @@ fn meddle(host: &Netns, world: &World, random: &mut StdRng) -> String {
         format!("ip link del {INTERFACE}"),
         format!("ip addr flush dev {INTERFACE}"),
         format!("ip route flush dev {INTERFACE}"),
-        format!("ip route flush table 22343"),
+        "ip route flush table 22343".to_owned(),
         format!("ip addr add 10.90.7.7/16 dev {INTERFACE}"),
     ];
     let command = commands.choose(random).expect("some").clone();
