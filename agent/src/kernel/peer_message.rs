@@ -110,8 +110,8 @@ mod tests {
         (0..count).map(|i| format!("fd00::{i:x}/128").parse().unwrap()).collect()
     }
 
-    fn peers(message: &Vec<WgDeviceAttrs>) -> &[WgPeer] {
-        match &message[..] {
+    fn peers(message: &[WgDeviceAttrs]) -> &[WgPeer] {
+        match message {
             [WgDeviceAttrs::IfName(name), WgDeviceAttrs::Peers(peers)] if name == "wattle0" => {
                 peers
             }
@@ -135,7 +135,11 @@ mod tests {
         let messages = messages("wattle0", &ops, max);
         assert!(messages.len() > 10, "{}", messages.len());
         assert!(messages.iter().all(|message| message.as_slice().buffer_len() <= max));
-        let keys: Vec<_> = messages.iter().flat_map(peers).map(|peer| peer.0[0].clone()).collect();
+        let keys: Vec<_> = messages
+            .iter()
+            .flat_map(|message| peers(message))
+            .map(|peer| peer.0[0].clone())
+            .collect();
         let wanted: Vec<_> =
             (0..1000).map(|i| WgPeerAttrs::PublicKey([(i % 250) as u8 + 1; 32])).collect();
         assert_eq!(keys, wanted);
@@ -147,7 +151,7 @@ mod tests {
         let op = set_peer(1, true, Prefixes::Replace(prefixes(900)));
         let messages = messages("wattle0", [&op], max);
         assert!(messages.iter().all(|message| message.as_slice().buffer_len() <= max));
-        let parts: Vec<&WgPeer> = messages.iter().flat_map(peers).collect();
+        let parts: Vec<&WgPeer> = messages.iter().flat_map(|message| peers(message)).collect();
         assert_eq!(flags(parts[0]), WGPEER_F_REPLACE_ALLOWEDIPS);
         assert!(parts.len() > 10);
         assert!(parts[1..].iter().all(|part| flags(part) == WGPEER_F_UPDATE_ONLY));
