@@ -398,9 +398,13 @@ fn a_default_route_through_the_mesh_spares_the_tunnel_and_the_mtu_is_the_path_s(
         Ok(endpoints.contains(elsewhere).then_some(()))
     })
     .unwrap();
+    // The underlay leads there, too, until the agent has taken the default route.
+    wait_until("a default route through the mesh", LIMIT, || {
+        let path = output(one.host(), &format!("ip route get {far}"));
+        Ok(path.contains("dev wattle0").then_some(()))
+    })
+    .unwrap();
     wait_pings(&one, far.parse().unwrap());
-    let path = output(one.host(), &format!("ip route get {far}"));
-    assert!(path.contains("dev wattle0"), "{path}");
     let path = output(one.host(), &format!("ip route get {elsewhere} mark 0x5747"));
     assert!(path.contains("dev eth0"), "{path}");
 
