@@ -44,7 +44,7 @@ fi
 
 # A machine that emulates two processors gets no faster by running more than two tests at once.
 # shellcheck disable=SC2016,SC2086 # expanded where it runs; a list of words
-RUST_BACKTRACE=0 VM_TIMEOUT=${VM_TIMEOUT:-900} VM_MEMORY=${VM_MEMORY:-3072} $run sh -c '
+RUST_BACKTRACE=0 VM_TIMEOUT=${VM_TIMEOUT:-1500} VM_MEMORY=${VM_MEMORY:-3072} $run sh -c '
     export WATTLE_TEST_DATAPLANE=kernel ${1:+WATTLE_TEST_EMULATED=1} ${2:+WATTLE_SEEDS=$2}
     binaries=$3
     shift 3
