@@ -35,8 +35,8 @@ pub(super) struct Agent {
     /// In the whole fleet.
     pub(super) number: usize,
     pub(super) group: usize,
-    /// Where replicas are, the first of which it enrolled with.
-    targets: Vec<Target>,
+    /// Where replicas are: by its token, then by what they say themselves.
+    targets: Mutex<Vec<Target>>,
     /// Which of them it is connected to, or tries.
     place: AtomicUsize,
     /// Streams that it has tried to open.
@@ -98,7 +98,7 @@ impl Agent {
         Arc::new(Self {
             number,
             group,
-            targets,
+            targets: Mutex::new(targets),
             place,
             streams: AtomicU64::new(0),
             instance: rand::random(),
@@ -165,8 +165,24 @@ impl Agent {
     }
 
     /// Where it connects now.
-    pub(super) fn target(&self) -> &Target {
-        &self.targets[self.place.load(Ordering::Relaxed) % self.targets.len()]
+    pub(super) fn target(&self) -> Target {
+        let targets = self.targets.lock();
+        targets[self.place.load(Ordering::Relaxed) % targets.len()].clone()
+    }
+
+    /// Replicas are at these addresses. The place in the old list is kept where it still is one.
+    pub(super) fn learn(&self, addresses: &[String]) {
+        let found: Vec<SocketAddr> =
+            addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        let now = self.target();
+        let mut targets = self.targets.lock();
+        if found.is_empty() || found.iter().eq(targets.iter().map(|target| &target.address)) {
+            return;
+        }
+        let place = found.iter().position(|address| *address == now.address).unwrap_or(0);
+        let target = |address| Target { address, tls: now.tls.clone() };
+        *targets = found.into_iter().map(target).collect();
+        self.place.store(place, Ordering::Relaxed);
     }
 
     /// The number of the stream that it opens now: from 1 on.
@@ -177,7 +193,7 @@ impl Agent {
     /// Its replica asks it to go elsewhere, to one of these addresses first.
     pub(super) fn drain(&self, prefer: &[String]) {
         let preferred = |target: &Target| prefer.contains(&target.address.to_string());
-        match self.targets.iter().position(preferred) {
+        match self.targets.lock().iter().position(preferred) {
             Some(place) => self.place.store(place, Ordering::Relaxed),
             None => self.turn(),
         }

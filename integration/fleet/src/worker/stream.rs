@@ -69,7 +69,7 @@ pub(super) async fn follow(agent: &Arc<Agent>, world: &World, online: &mut Onlin
 }
 
 async fn open_and_follow(agent: &Agent, world: &World, online: &mut Online<'_>) -> Result<(), End> {
-    let tls = socket::connect(agent.target(), agent.number, &world.counts.bytes).await?;
+    let tls = socket::connect(&agent.target(), agent.number, &world.counts.bytes).await?;
     let (send, connection) = socket::http(tls, agent.window()).await?;
     let head = enrol::grpc(SYNC)?;
     let mut connection = Box::pin(connection);
@@ -205,7 +205,8 @@ impl<'a> Stream<'a> {
         match message {
             Message::Welcome(welcome) => self.welcome(welcome),
             Message::Frame(frame) => self.frame(frame),
-            Message::Config(_) => {
+            Message::Config(config) => {
+                self.agent.learn(&config.control_planes);
                 self.stage.config_hash = Some(wire::config_hash(bytes)?);
                 Ok(())
             }

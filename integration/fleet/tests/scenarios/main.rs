@@ -87,9 +87,8 @@ fn machines_enrol() {
 fn replicas_are_restarted_without_a_full_set() {
     let seen = only("rolling-restart --agents 60 --groups 3");
     assert_eq!((&seen["full_sets"], &seen["digests_equal"]), (&0.into(), &true.into()), "{seen}");
-    // Each agent was connected to each of them at least once, or had no reason to be.
-    assert!(number(&seen, "resumed") >= 60.0, "{seen}");
-    // How long it is on a machine that does other things, too, says nothing: that it was measured does.
+    // Who knows one replica only waits until that one is back: then most agents open one stream.
+    assert!(number(&seen, "resumed") >= 120.0, "{seen}");
     assert!(number(&seen, "gap_p99_ms") > 0.0, "{seen}");
     assert!(number(&seen, "handshakes_per_agent") <= 6.0, "{seen}");
 }
