@@ -190,6 +190,7 @@ fn node(deleted_at: Option<SystemTime>) -> Bytes {
         deleted_at,
         own_endpoints: Vec::new(),
         observed_endpoint: None,
+        mapping: None,
     }
     .encode()
 }

@@ -56,6 +56,11 @@ impl Endpoint {
         self.0
     }
 
+    /// Another port at the same address.
+    pub fn with_port(self, port: u16) -> Result<Self, InvalidAddress> {
+        Self::new(SocketAddr::new(self.0.ip(), port))
+    }
+
     /// Address bytes, then the port big-endian: 6 or 18 bytes.
     pub fn to_bytes(self) -> Vec<u8> {
         let mut bytes = address_to_bytes(self.0.ip());

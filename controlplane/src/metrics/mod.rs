@@ -46,6 +46,7 @@ impl Collector for Figures {
         self.view(&mut page)?;
         self.last_change(&mut page)?;
         self.streams(&mut page)?;
+        self.observations(&mut page)?;
         self.trouble(&mut page)
     }
 }
@@ -122,6 +123,29 @@ impl Figures {
             "apply_seconds",
             "From a batch's arrival at an agent until its device had it, as agents ack",
             sessions.apply_times(),
+        )
+    }
+
+    fn observations(&self, page: &mut Page<'_>) -> fmt::Result {
+        let counts = self.sessions.counts();
+        page.counter(
+            "observations_accepted",
+            "Ports of nodes behind NAT that other nodes saw",
+            counts.observations_accepted(),
+        )?;
+        let refused = [
+            ("unseen", counts.observations_unseen()),
+            ("old", counts.observations_old()),
+            ("elsewhere", counts.observations_elsewhere()),
+            ("own_word", counts.observations_own_word()),
+            ("too_soon", counts.observations_too_soon()),
+            ("dropped", counts.observations_dropped()),
+        ];
+        page.family(
+            "observations_refused",
+            "What nodes said of others' endpoints and wasn't taken, by reason",
+            "reason",
+            refused.map(|(reason, refused)| (reason, ConstCounter::new(refused))),
         )
     }
 

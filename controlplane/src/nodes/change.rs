@@ -102,7 +102,15 @@ impl LoadedNode {
     ) -> Option<Transaction> {
         let mut record = self.record.clone();
         record.own_endpoints = own.to_vec();
-        record.observed_endpoint = observed;
+        if record.observed_endpoint != observed {
+            // Another address is another NAT's, and another port has another mapping.
+            (record.observed_endpoint, record.mapping) = (observed, None);
+        }
+        self.re_endpoint(record)
+    }
+
+    /// Writes where it may be reached, unless that is what the store says already.
+    pub(super) fn re_endpoint(&self, record: NodeRecord) -> Option<Transaction> {
         if record == self.record {
             return None;
         }

@@ -70,6 +70,7 @@ impl Group {
             deleted_at: None,
             own_endpoints: wish.endpoints.clone(),
             observed_endpoint: wish.observed,
+            mapping: None,
         };
         self.names.insert((record.network.clone(), record.name.clone()));
         self.public_keys.insert(record.public_key);

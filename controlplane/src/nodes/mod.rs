@@ -9,6 +9,7 @@ mod change;
 mod claims;
 mod enroller;
 mod group;
+mod mapping;
 mod prepare;
 mod record;
 mod refused;
@@ -33,8 +34,9 @@ pub use self::{
     addresses::Ranges,
     change::LoadedNode,
     enroller::Validated,
+    mapping::{NotObserved, Observed},
     prepare::{Enrolled, Enrolment},
-    record::NodeRecord,
+    record::{Mapping, NodeRecord},
     refused::Refused,
 };
 
@@ -173,31 +175,38 @@ impl Nodes {
         own: &[Endpoint],
         observed: Option<Endpoint>,
     ) -> Result<Option<Revision>, ChangeError> {
-        self.change(node, |loaded| loaded.plan_endpoints(own, observed)).await
+        self.change(node, |loaded| Ok(loaded.plan_endpoints(own, observed))).await
+    }
+
+    /// Another node sees this one at `seen`.
+    pub async fn observe(&self, node: NodeId, seen: Endpoint) -> Result<Observed, NotObserved> {
+        let changed = self.change(node, |loaded| loaded.plan_mapping(seen, clock::now())).await?;
+        Ok(changed.map_or(Observed::Known, Observed::Accepted))
     }
 
     /// Deletes a node.
     pub async fn delete(&self, node: NodeId) -> Result<Revision, ChangeError> {
-        let plan = |loaded: &LoadedNode| Some(loaded.plan_delete(clock::now()));
+        let plan =
+            |loaded: &LoadedNode| Ok::<_, ChangeError>(Some(loaded.plan_delete(clock::now())));
         self.change(node, plan).await?.ok_or(ChangeError::Gone)
     }
 
     /// Plans on what is read and commits, again where the store changed in between.
-    async fn change(
+    async fn change<E: From<ChangeError> + From<StoreError>>(
         &self,
         node: NodeId,
-        plan: impl Fn(&LoadedNode) -> Option<Transaction>,
-    ) -> Result<Option<Revision>, ChangeError> {
+        plan: impl Fn(&LoadedNode) -> Result<Option<Transaction>, E>,
+    ) -> Result<Option<Revision>, E> {
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
         for _ in 0..ATTEMPTS {
             let loaded = self.load(node).await?.ok_or(ChangeError::Gone)?;
-            let Some(transaction) = plan(&loaded) else { return Ok(None) };
+            let Some(transaction) = plan(&loaded)? else { return Ok(None) };
             if let Outcome::Committed(revision) = self.store.commit(transaction).await? {
                 return Ok(Some(revision));
             }
             sleep(backoff.next()).await;
         }
-        Err(ChangeError::Contended)
+        Err(ChangeError::Contended.into())
     }
 }
 

@@ -42,8 +42,20 @@ pub struct NodeRecord {
     pub deleted_at: Option<SystemTime>,
     /// Its own endpoint candidates.
     pub own_endpoints: Vec<Endpoint>,
-    /// The one that the control plane saw.
+    /// The one that the control plane saw: the address of its connection, with the port that it
+    /// listens on.
     pub observed_endpoint: Option<Endpoint>,
+    /// The port that its NAT gives it instead, as far as others have seen it.
+    pub mapping: Option<Mapping>,
+}
+
+/// What a NAT makes of a node's port, at the address of `observed_endpoint`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    /// The port that others see.
+    pub port: u16,
+    /// When that was accepted.
+    pub at: SystemTime,
 }
 
 impl NodeRecord {
@@ -68,6 +80,7 @@ impl NodeRecord {
             own_endpoints: entry::endpoints(&record.own_endpoints)
                 .field("identity.own_endpoints")?,
             observed_endpoint: observed.field("identity.observed_endpoint")?,
+            mapping: record.mapping.map(Mapping::decode).transpose()?,
         })
     }
 
@@ -88,6 +101,7 @@ impl NodeRecord {
             observed_endpoint: self
                 .observed_endpoint
                 .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
+            mapping: self.mapping.map(Mapping::encode),
         }
         .encode_to_vec()
         .into()
@@ -98,20 +112,52 @@ impl NodeRecord {
         self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
     }
 
-    /// The node as its peers see it: its own endpoints first, then the one that was observed.
-    pub(super) fn entry(&self, node: NodeId) -> Bytes {
+    /// Whether the node itself names an endpoint at this address: what others see of it there says
+    /// nothing, then.
+    pub(super) fn names(&self, address: IpAddr) -> bool {
+        self.own_endpoints.iter().any(|own| own.socket_addr().ip() == address)
+    }
+
+    /// Where it may be reached. Its own endpoints at the address where the control plane sees it are
+    /// known to lead somewhere and come first; an address that is none of its own comes last.
+    pub(super) fn endpoints(&self) -> Vec<Endpoint> {
+        let seen = self.observed_endpoint.map(|seen| seen.socket_addr().ip());
         let mut endpoints = self.own_endpoints.clone();
-        let observed = self.observed_endpoint.filter(|seen| !endpoints.contains(seen));
-        endpoints.truncate(MAX_ENDPOINTS - observed.iter().len());
-        endpoints.extend(observed);
+        endpoints.sort_by_key(|own| Some(own.socket_addr().ip()) != seen);
+        let other = self.translated().filter(|other| !self.names(other.socket_addr().ip()));
+        endpoints.truncate(MAX_ENDPOINTS - other.iter().len());
+        endpoints.extend(other);
+        endpoints
+    }
+
+    /// Where the control plane sees it, with the port that others see.
+    fn translated(&self) -> Option<Endpoint> {
+        let (seen, mapping) = (self.observed_endpoint?, self.mapping);
+        Some(mapping.map_or(seen, |mapping| seen.with_port(mapping.port).unwrap_or(seen)))
+    }
+
+    /// The node as its peers see it.
+    pub(super) fn entry(&self, node: NodeId) -> Bytes {
         entry::encode(&PeerSpec {
             node,
             name: self.name.clone(),
             public_key: self.public_key,
             ipv4: self.ipv4,
             ipv6: self.ipv6,
-            endpoints,
+            endpoints: self.endpoints(),
         })
+    }
+}
+
+impl Mapping {
+    fn decode(mapping: store::Mapping) -> Result<Self, InvalidField> {
+        let port = u16::try_from(mapping.port).ok().filter(|port| *port != 0);
+        let port = port.ok_or("no UDP port").field("identity.mapping.port")?;
+        Ok(Self { port, at: clock::from_unix_millis(mapping.at_millis) })
+    }
+
+    fn encode(self) -> store::Mapping {
+        store::Mapping { port: self.port.into(), at_millis: clock::unix_millis(self.at) }
     }
 }
 
@@ -152,7 +198,6 @@ mod tests {
     use super::*;
 
     fn record() -> NodeRecord {
-        let endpoint = |text: &str| Endpoint::new(text.parse().unwrap()).unwrap();
         NodeRecord {
             network: "default".parse().unwrap(),
             name: "a".parse().unwrap(),
@@ -165,7 +210,12 @@ mod tests {
             deleted_at: None,
             own_endpoints: vec![endpoint("192.0.2.1:1"), endpoint("192.0.2.2:1")],
             observed_endpoint: Some(endpoint("192.0.2.3:1")),
+            mapping: None,
         }
+    }
+
+    fn endpoint(text: &str) -> Endpoint {
+        Endpoint::new(text.parse().unwrap()).unwrap()
     }
 
     #[test]
@@ -173,20 +223,29 @@ mod tests {
         let mut record = record();
         assert_eq!(NodeRecord::decode(&record.encode()).unwrap(), record);
         record.deleted_at = Some(clock::from_unix_millis(2000));
+        record.mapping = Some(Mapping { port: 4000, at: clock::from_unix_millis(3000) });
         record.observed_endpoint = None;
         assert_eq!(NodeRecord::decode(&record.encode()).unwrap(), record);
     }
 
     #[test]
-    fn the_observed_endpoint_comes_last_and_once() {
+    fn an_address_that_is_seen_comes_first_among_its_own_and_last_of_all_others() {
         let node = NodeId::new([9; 16]);
         let endpoints = |record: &NodeRecord| entry::decode(&record.entry(node)).unwrap().endpoints;
+        let [first, second] = ["192.0.2.1:1", "192.0.2.2:1"].map(endpoint);
         let mut record = record();
-        let both: Vec<_> =
-            record.own_endpoints.iter().copied().chain(record.observed_endpoint).collect();
-        assert_eq!(endpoints(&record), both);
-        record.observed_endpoint = Some(record.own_endpoints[0]);
-        assert_eq!(endpoints(&record), record.own_endpoints);
+        assert_eq!(endpoints(&record), [first, second, endpoint("192.0.2.3:1")]);
+        record.mapping = Some(Mapping { port: 4000, at: SystemTime::UNIX_EPOCH });
+        assert_eq!(endpoints(&record), [first, second, endpoint("192.0.2.3:4000")]);
+        record.mapping = None;
+        // Its own word for that address holds, whatever the port.
+        for seen in [second, endpoint("192.0.2.2:7")] {
+            record.observed_endpoint = Some(seen);
+            assert_eq!(endpoints(&record), [second, first]);
+        }
+        record.own_endpoints = vec![first; MAX_ENDPOINTS];
+        record.observed_endpoint = Some(second);
+        assert_eq!(endpoints(&record)[MAX_ENDPOINTS - 2..], [first, second]);
     }
 
     #[test]

@@ -17,6 +17,8 @@ use super::inspections::Tunnel;
 pub(super) const PROTOCOL_VERSION: u32 = 1;
 /// Rejections kept of one ack; an agent that has more has one problem, not so many.
 pub(super) const MAX_REJECTED: usize = 64;
+/// Observations in one message.
+pub(super) const MAX_OBSERVATIONS: usize = 64;
 /// Characters kept of a text that an agent sends for operators to read.
 const MAX_TEXT: usize = 200;
 
@@ -28,6 +30,7 @@ pub(super) enum Request {
     Report(Report),
     Resync(Revision),
     Inspected(Inspected),
+    Observations(Vec<Observation>),
 }
 
 /// What the agent has.
@@ -76,6 +79,15 @@ pub(super) struct Inspected {
     pub(super) tunnel: Tunnel,
 }
 
+/// Where an agent's WireGuard sees a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Observation {
+    pub(super) peer: NodeId,
+    pub(super) endpoint: Endpoint,
+    /// How long ago the last handshake was.
+    pub(super) handshake: Duration,
+}
+
 /// What moves an agent's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataPlane {
@@ -95,6 +107,7 @@ impl TryFrom<sync::SyncRequest> for Request {
             Message::Report(report) => Report::try_from(report).map(Self::Report),
             Message::Resync(resync) => Ok(Self::Resync(Revision(resync.revision))),
             Message::Inspected(inspected) => Inspected::try_from(inspected).map(Self::Inspected),
+            Message::Observations(seen) => observations(&seen).map(Self::Observations),
         }
     }
 }
@@ -171,6 +184,27 @@ impl TryFrom<sync::Inspected> for Inspected {
         let endpoint = endpoint.map(Endpoint::try_from).transpose().field("inspected.endpoint")?;
         let last_handshake = inspected.handshake_millis_ago.map(Duration::from_millis);
         Ok(Self { query: inspected.query, tunnel: Tunnel { endpoint, last_handshake } })
+    }
+}
+
+fn observations(seen: &sync::Observations) -> Result<Vec<Observation>, InvalidField> {
+    if seen.observations.len() > MAX_OBSERVATIONS {
+        return Err(format!("at most {MAX_OBSERVATIONS}, got {}", seen.observations.len()))
+            .field("observations");
+    }
+    seen.observations.iter().map(Observation::try_from).collect()
+}
+
+impl TryFrom<&sync::Observation> for Observation {
+    type Error = InvalidField;
+
+    fn try_from(seen: &sync::Observation) -> Result<Self, InvalidField> {
+        let endpoint = Endpoint::try_from(seen.endpoint.as_ref());
+        Ok(Self {
+            peer: NodeId::try_from(seen.node_id.as_ref()).field("observations.node_id")?,
+            endpoint: endpoint.field("observations.endpoint")?,
+            handshake: Duration::from_millis(seen.handshake_millis_ago),
+        })
     }
 }
 
@@ -267,6 +301,25 @@ mod tests {
                 report_error(sync::Report { endpoints, ..report.clone() }),
                 "report.endpoints"
             );
+        }
+        let seen = sync::Observation {
+            node_id: Bytes::from_static(&[1; 16]),
+            endpoint: Bytes::from_static(&[192, 0, 2, 1, 0, 9]),
+            handshake_millis_ago: 1500,
+        };
+        let seen_error = |seen: Vec<sync::Observation>| {
+            let said = sync::Observations { observations: seen };
+            let request = sync::SyncRequest { message: Some(Message::Observations(said)) };
+            Request::try_from(request).unwrap_err().field
+        };
+        let no_node = sync::Observation { node_id: Bytes::new(), ..seen.clone() };
+        let no_endpoint = sync::Observation { endpoint: Bytes::new(), ..seen.clone() };
+        for (field, said) in [
+            ("observations", vec![seen; MAX_OBSERVATIONS + 1]),
+            ("observations.node_id", vec![no_node]),
+            ("observations.endpoint", vec![no_endpoint]),
+        ] {
+            assert_eq!(seen_error(said), field);
         }
         let empty = sync::SyncRequest { message: None };
         assert_eq!(Request::try_from(empty).unwrap_err().field, "message");

@@ -42,4 +42,18 @@ counts! {
     full_sets_put_off, count_full_set_put_off;
     /// Streams ended because the agent broke the protocol.
     protocol_errors, count_protocol_error;
+    /// What nodes said of others' endpoints and is so.
+    observations_accepted, count_observation_accepted;
+    /// What nodes said of others that they don't see.
+    observations_unseen, count_observation_unseen;
+    /// What nodes said of others with whom they haven't spoken lately.
+    observations_old, count_observation_old;
+    /// What nodes said of others at addresses that those don't come from.
+    observations_elsewhere, count_observation_elsewhere;
+    /// What nodes said of others that say it themselves.
+    observations_own_word, count_observation_own_word;
+    /// What nodes said of others of whom something else was accepted a short while ago.
+    observations_too_soon, count_observation_too_soon;
+    /// What nodes said beyond what may wait.
+    observations_dropped, count_observation_dropped;
 }

@@ -5,7 +5,7 @@
 //! asks the view for the page after the agent's `cursor`, takes its bytes from `frames` and passes
 //! them through `body` when the agent has room. Acks go through `ledger` to `sessions`, which the
 //! admin API reads. Nothing here is queued per agent, and nothing here writes the store but what
-//! `reports` passes on.
+//! `reports` and `observations` pass on.
 
 mod admission;
 mod agent_loop;
@@ -22,6 +22,7 @@ mod frames;
 mod hello;
 mod inspections;
 mod ledger;
+mod observations;
 mod opening;
 mod orders;
 mod own_config;

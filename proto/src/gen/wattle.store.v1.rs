@@ -94,6 +94,19 @@ pub struct Identity {
     pub own_endpoints: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(bytes = "bytes", tag = "11")]
     pub observed_endpoint: ::prost::bytes::Bytes,
+    /// The port at which another node's WireGuard saw it there, instead of the one that it listens on.
+    /// Forgotten as soon as observed_endpoint changes.
+    #[prost(message, optional, tag = "12")]
+    pub mapping: ::core::option::Option<Mapping>,
+}
+/// A NAT's, between a node and everybody else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Mapping {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// When it was accepted: the next one has to wait.
+    #[prost(uint64, tag = "2")]
+    pub at_millis: u64,
 }
 /// v1/name/<network>/<name>, v1/address/<network>/<hex>, v1/wireguard-key/<hex>,
 /// v1/fingerprint/<hex>: which node holds it.

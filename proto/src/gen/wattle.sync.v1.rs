@@ -2,7 +2,7 @@
 /// Agent to control plane.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncRequest {
-    #[prost(oneof = "sync_request::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "sync_request::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: ::core::option::Option<sync_request::Message>,
 }
 /// Nested message and enum types in `SyncRequest`.
@@ -19,6 +19,8 @@ pub mod sync_request {
         Resync(super::Resync),
         #[prost(message, tag = "5")]
         Inspected(super::Inspected),
+        #[prost(message, tag = "6")]
+        Observations(super::Observations),
     }
 }
 /// Control plane to agent.
@@ -141,6 +143,27 @@ pub struct Inspected {
     /// How long ago the last handshake was; unset where there was none.
     #[prost(uint64, optional, tag = "3")]
     pub handshake_millis_ago: ::core::option::Option<u64>,
+}
+/// Where this agent's WireGuard sees peers that are behind NAT: at an address that their entries name,
+/// with a port that they don't. Sent when that changes, and once on a new stream.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Observations {
+    /// At most 64; an agent that sees more says the rest a second later.
+    #[prost(message, repeated, tag = "1")]
+    pub observations: ::prost::alloc::vec::Vec<Observation>,
+}
+/// Where one peer is seen.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Observation {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node_id: ::prost::bytes::Bytes,
+    /// As in Report.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub endpoint: ::prost::bytes::Bytes,
+    /// How long ago the last handshake with it was.
+    #[prost(uint64, tag = "3")]
+    pub handshake_millis_ago: u64,
 }
 /// The stream is accepted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -340,7 +363,8 @@ pub struct Peer {
     pub ipv4: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "5")]
     pub ipv6: ::prost::bytes::Bytes,
-    /// Where its WireGuard may be reached, its own candidates first: as in Report.
+    /// Where its WireGuard may be reached, as in Report: its own candidates, those at the address where
+    /// the control plane sees it first; then that address, where it is none of them.
     #[prost(bytes = "bytes", repeated, tag = "6")]
     pub endpoints: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }

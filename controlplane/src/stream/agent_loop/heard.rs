@@ -25,6 +25,10 @@ impl AgentLoop {
                 Ok(())
             }
             Request::Resync(at) => self.resync(at),
+            Request::Observations(said) => {
+                self.observed(said);
+                Ok(())
+            }
             Request::Inspected(Inspected { query, tunnel }) => {
                 match self.inspections.answered(query, tunnel) {
                     true => Ok(()),

@@ -5,6 +5,7 @@
 
 mod heard;
 mod said;
+mod seen;
 
 use std::{pin::Pin, sync::Arc};
 
@@ -30,6 +31,7 @@ use super::{
     hello::FullSet,
     inspections::Inspections,
     ledger::Ledger,
+    observations::Observations,
     opening::{self, Start},
     orders::End,
     own_config::OwnConfig,
@@ -76,6 +78,7 @@ struct AgentLoop {
     ledger: Ledger,
     config: OwnConfig,
     reports: Reports,
+    observations: Observations,
     turn: Turn,
     budget: Budget,
     inspections: Inspections,
@@ -147,6 +150,7 @@ impl AgentLoop {
             ledger: Ledger::new(applied),
             config,
             reports: Reports::new(registration.write_at()),
+            observations: Observations::new(),
             turn: shared.admission.turn(outlet.gate()),
             budget: Budget::new(),
             inspections: Inspections::default(),
@@ -179,6 +183,7 @@ impl AgentLoop {
                 continue;
             }
             self.write_report();
+            self.look_into_observation();
             let event = self.event(requests).await;
             self.take(event).await?;
         }
@@ -191,6 +196,7 @@ impl AgentLoop {
             () = self.registration.orders().changed() => Event::Orders,
             request = requests.message(), if self.budget.allows() => Event::Request(request),
             () = self.reports.ended() => Event::Other,
+            () = self.observations.ended() => Event::Other,
             () = self.turn.granted() => Event::Other,
             changed = self.head.changed() => match changed {
                 Ok(()) => Event::Other,
@@ -218,7 +224,7 @@ impl AgentLoop {
         // Who waits for its first set can't be sent a heartbeat: that one is due would only keep
         // this loop awake.
         let heartbeat = self.sight.map(|_| self.heartbeat_at);
-        let due = [report, cut, heard, self.turn.until(), heartbeat];
+        let due = [report, self.observations.due(), cut, heard, self.turn.until(), heartbeat];
         let due = due.into_iter().flatten().min().unwrap_or(self.heartbeat_at);
         // A timer that goes off early costs less than one that is moved at every message.
         if due < self.timer.deadline() || self.timer.is_elapsed() {

@@ -213,7 +213,7 @@ pub(super) async fn eventually(mut holds: impl FnMut() -> bool) {
 }
 
 impl Agent {
-    async fn report(&mut self, own: &[Endpoint], listen_port: u32) {
+    pub(super) async fn report(&mut self, own: &[Endpoint], listen_port: u32) {
         let report = sync::Report {
             endpoints: own.iter().map(|e| e.to_bytes().into()).collect(),
             listen_port,

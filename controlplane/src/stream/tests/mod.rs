@@ -10,6 +10,7 @@ mod hostile;
 mod inspect;
 mod lagging;
 mod malformed;
+mod observations;
 mod resume;
 mod sight;
 mod veil;
