@@ -16,7 +16,13 @@ use wattle_model::{Epoch, NodeId, Revision};
 use wattle_runtime::shutdown::Shutdown;
 use wattle_view::Life;
 
-use crate::{commit, history::Writer, line::Line, network, reaches, said, soon, start_with};
+use crate::{
+    commit,
+    gateway::{Gateway, Wrong},
+    history::Writer,
+    line::Line,
+    network, reaches, said, soon, start_with,
+};
 
 /// Slower than the others': etcd waits for a disk that others use, too.
 const PULSE: Pulse = Pulse {
@@ -34,8 +40,12 @@ async fn ready(live: &Live) {
 }
 
 fn open(cluster: &EtcdCluster) -> (Arc<dyn Store>, DropGuard) {
+    open_at(&cluster.urls())
+}
+
+fn open_at(urls: &[String]) -> (Arc<dyn Store>, DropGuard) {
     let config = EtcdConfig {
-        endpoints: cluster.urls().iter().map(|url| url.parse().unwrap()).collect(),
+        endpoints: urls.iter().map(|url| url.parse().unwrap()).collect(),
         prefix: "/feed/".parse().unwrap(),
         tls: None,
         user: None,
@@ -97,6 +107,15 @@ async fn same(one: &Live, other: &Live, nodes: &[NodeId]) {
     .await;
 }
 
+async fn same_digests(one: &Live, other: &Live, nodes: &[NodeId]) {
+    soon("the same digests", || {
+        let (one, other) = (one.read(), other.read());
+        let same = |node| one.digest(&network(), node) == other.digest(&network(), node);
+        one.head() == other.head() && nodes.iter().copied().all(same)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_etcd_3_4_compacts_away_is_listed() {
     what_is_compacted_away_is_listed(Version::V34).await;
@@ -105,6 +124,58 @@ async fn what_etcd_3_4_compacts_away_is_listed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_etcd_3_6_compacts_away_is_listed() {
     what_is_compacted_away_is_listed(Version::V36).await;
+}
+
+/// What a watch tells twice, late or never leaves the same index as what it tells once. What never
+/// came is found by the audit, which says so.
+async fn watches_that_go_wrong_change_nothing(version: Version) {
+    let cluster = EtcdCluster::start(version, 1).unwrap();
+    let gateway = Gateway::to(&cluster.urls()[0]).await;
+    let (store, _end) = open(&cluster);
+    let (behind, _end_behind) = open_at(&[gateway.url().to_owned()]);
+    let (live, _end_live) = start(behind);
+    let (unbroken, _end_unbroken) = start(store.clone());
+    ready(&live).await;
+    ready(&unbroken).await;
+    let mut writer = Writer::new(9);
+    for wrong in [Wrong::Repeats, Wrong::Nothing, Wrong::Loses(3)] {
+        let (done, repairs) = (gateway.done(), live.repairs());
+        gateway.set(wrong);
+        let mut head = Revision::ZERO;
+        for step in 0..40 {
+            let change = if step % 4 == 0 { writer.add().1 } else { writer.step() };
+            head = commit(store.as_ref(), change).await;
+            writer.learn(head);
+        }
+        reaches(&live, head).await;
+        reaches(&unbroken, head).await;
+        match wrong {
+            Wrong::Nothing | Wrong::Repeats => {
+                // Several revisions may come in one response.
+                let again = if wrong == Wrong::Repeats { 5 } else { 0 };
+                assert!(gateway.done() >= done + again, "nothing came again");
+                same(&live, &unbroken, &writer.nodes()).await;
+                assert_eq!((live.lists(), live.repairs()), (1, 0), "watched all the while");
+            }
+            Wrong::Loses(lost) => {
+                assert_eq!(gateway.done(), done + lost);
+                soon("repairs", || live.repairs() > repairs).await;
+                // What is repaired counts as changed then, so that agents are told of it again.
+                same_digests(&live, &unbroken, &writer.nodes()).await;
+            }
+        }
+    }
+    assert_eq!((unbroken.lists(), unbroken.repairs()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_of_etcd_3_4_that_go_wrong_change_nothing() {
+    watches_that_go_wrong_change_nothing(Version::V34).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_of_etcd_3_6_that_go_wrong_change_nothing() {
+    watches_that_go_wrong_change_nothing(Version::V36).await;
 }
 
 /// Two replicas over an etcd that is put back to an hour ago: one new epoch, and both show what

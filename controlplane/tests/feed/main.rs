@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod etcd;
+mod gateway;
 mod history;
 mod line;
 
