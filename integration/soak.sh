@@ -18,7 +18,7 @@ run() {
     echo "\$ $*"
     local said
     if said=$("$@" 2>&1); then
-        grep -E '^test result: ok. [^0]|^fault [0-9]|WATTLE_SEED=|^\{' <<<"$said"
+        grep -E '^test result: ok. [^0]|^fault [0-9]|^found |WATTLE_SEED=|^\{' <<<"$said"
     else
         echo "$said"
         exit 1

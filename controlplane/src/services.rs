@@ -71,7 +71,8 @@ pub fn build(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .prepare();
-    let access = AccessLayer::new(replica.store.clone(), replica.trust_domain.clone());
+    let access =
+        AccessLayer::new(replica.store.clone(), replica.live.clone(), replica.trust_domain.clone());
     let handler = BoxCloneSyncService::new(access.layer(Split { streams, routes }));
     Ok(Services { handler, health: Health(reporter), metrics, replicas })
 }

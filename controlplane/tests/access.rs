@@ -19,7 +19,7 @@ use wattle_controlplane::{
     access::{AccessLayer, PeerInfo, Principal, Role},
     nodes::NodeRecord,
     replicas::Presence,
-    store::{Store, Transaction, embedded::Embedded, keys},
+    store::{Store, Transaction, embedded::Embedded, feed::Feed, keys},
     stream::Summary,
 };
 use wattle_model::{Fingerprint, NodeId, OperatorId, PublicKey, ReplicaId, Revision, TokenId};
@@ -152,7 +152,8 @@ async fn fixture() -> Fixture {
         transaction.put(keys::operator(id), operator.encode_to_vec().into())
     });
     let _ = store.commit(transaction).await.unwrap();
-    Fixture { layer: AccessLayer::new(store, domain()), _folder: folder }
+    let (_feed, live) = Feed::new(store.clone());
+    Fixture { layer: AccessLayer::new(store, live, domain()), _folder: folder }
 }
 
 fn presence() -> Bytes {

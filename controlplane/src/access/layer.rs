@@ -16,16 +16,17 @@ use super::{
     lookup::Lookup,
     rules::{Rule, rule},
 };
-use crate::store::Store;
+use crate::store::{Store, feed::Live};
 
 /// Puts an access check before a service.
 #[derive(Clone)]
 pub struct AccessLayer(Arc<Lookup>);
 
 impl AccessLayer {
-    /// A check against the records of `store`.
-    pub fn new(store: Arc<dyn Store>, trust_domain: TrustDomain) -> Self {
-        Self(Arc::new(Lookup { store, trust_domain }))
+    /// A check against the records of `store`; of operators, where that can't be asked, against what
+    /// `live` was told.
+    pub fn new(store: Arc<dyn Store>, live: Live, trust_domain: TrustDomain) -> Self {
+        Self(Arc::new(Lookup { store, live, trust_domain }))
     }
 }
 

@@ -1,8 +1,10 @@
 //! From a certificate to a live record.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use prost::Message as _;
+use tokio::time::timeout;
 use tonic::Status;
 use wattle_certs::{Identity, PeerCertificate, TrustDomain};
 use wattle_model::{Fingerprint, NetworkName, NodeId, OperatorId, ReplicaId};
@@ -13,12 +15,16 @@ use super::{PeerInfo, Principal, Role};
 use crate::{
     nodes::{NodeRecord, removed, store_failed},
     replicas::Presence,
-    store::{Store, StoreError, keys},
+    store::{Store, StoreError, feed::Live, keys},
 };
+
+/// How long a store is waited for that hasn't been seen for a while, for an operator's record.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A record is found by what a certificate says, and must then have its key.
 pub(super) struct Lookup {
     pub(super) store: Arc<dyn Store>,
+    pub(super) live: Live,
     pub(super) trust_domain: TrustDomain,
 }
 
@@ -79,16 +85,34 @@ impl Lookup {
         Ok(Principal::Node { network: record.network, node, fingerprint })
     }
 
+    /// An operator's record; as this replica was last told of it where the store can't be asked. Who
+    /// was revoked since can change nothing then: the store isn't there.
+    async fn operator_record(&self, id: OperatorId) -> Result<Option<Bytes>, Status> {
+        let key = keys::operator(id);
+        let mut asked = self.store.get(&key);
+        let answer = if self.live.is_stale() {
+            timeout(PATIENCE, &mut asked).await.unwrap_or_else(|_| Err(silent()))
+        } else {
+            asked.await
+        };
+        match answer {
+            Ok(stored) => Ok(stored.map(|stored| stored.value)),
+            Err(StoreError::Unavailable(_)) if self.live.is_ready() => {
+                Ok(self.live.operators().get(id))
+            }
+            Err(error) => Err(store_failed(error)),
+        }
+    }
+
     async fn operator(
         &self,
         id: OperatorId,
         certificate: &PeerCertificate,
     ) -> Result<Principal, Status> {
-        let stored = self.store.get(&keys::operator(id)).await.map_err(store_failed)?;
-        let stored = stored.ok_or_else(|| Status::permission_denied("no such operator"))?;
+        let record = self.operator_record(id).await?;
+        let record = record.ok_or_else(|| Status::permission_denied("no such operator"))?;
         let broken = |what: String| unreadable(format!("operator {id}: {what}"));
-        let record =
-            record::Operator::decode(stored.value).map_err(|error| broken(error.to_string()))?;
+        let record = record::Operator::decode(record).map_err(|error| broken(error.to_string()))?;
         let fingerprint = Fingerprint::try_from(record.fingerprint.as_ref())
             .map_err(|error| broken(error.to_string()))?;
         same_key(fingerprint, certificate)?;
@@ -102,6 +126,10 @@ impl Lookup {
         let name = record.name.parse().map_err(|error| broken(format!("{error}")))?;
         Ok(Principal::Operator { id, name, role })
     }
+}
+
+fn silent() -> StoreError {
+    StoreError::Unavailable("it doesn't answer".to_owned())
 }
 
 fn same_key(fingerprint: Fingerprint, certificate: &PeerCertificate) -> Result<(), Status> {

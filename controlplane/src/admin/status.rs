@@ -1,6 +1,9 @@
 //! The control plane's own status, as this replica sees it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::time::timeout;
 use tonic::Status;
 use wattle_model::{NetworkName, NodeId};
 use wattle_proto::admin;
@@ -11,13 +14,17 @@ use super::{
 };
 use crate::{replicas::AllKnown, stream::Progress};
 
+/// A store that doesn't say within this where it is can't be seen.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Agents named that are furthest behind.
 const SLOWEST: usize = 5;
 
 /// Answers also while the store can't be seen: then with what the index has, and says so.
 pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Status> {
     let replica = &agents.replica;
-    let (head, (known, silent)) = tokio::join!(replica.store.head(), agents.replicas.known(None));
+    let head = timeout(PATIENCE, replica.store.head());
+    let (head, (known, silent)) = tokio::join!(head, agents.replicas.known(None));
+    let head = head.ok().and_then(Result::ok);
     let epoch = replica.live.epoch();
     let (indexed, networks, nodes) = {
         let index = replica.live.read();
@@ -36,7 +43,7 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
         replica_id: Bytes::copy_from_slice(replica.id.as_bytes()),
         epoch: epoch.map(|epoch| Bytes::copy_from_slice(epoch.as_bytes())).unwrap_or_default(),
         trust_domain: replica.trust_domain.to_string(),
-        revision: head.as_ref().map_or(indexed, |head| *head).0,
+        revision: head.unwrap_or(indexed).0,
         indexed_revision: indexed.0,
         networks: count(networks),
         nodes_converged: count(nodes.iter().filter(|node| converged(node)).count()),
@@ -45,7 +52,7 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
         full_sets: full_sets.map(|(reason, sent)| (reason.to_owned(), sent)).collect(),
         advertised: replica.roster.addresses().to_vec(),
         started_at: Some(replica.started.into()),
-        stale: replica.live.is_stale() || head.is_err(),
+        stale: replica.live.is_stale() || head.is_none(),
         last_change: Some(last_change(agents, &known)),
         replicas: count(replica.roster.others().len() + 1),
         silent_replicas: session::silent(silent),

@@ -32,8 +32,8 @@ use crate::{Agent, ControlPlane, Host, Inside, Settings, Underlay, wait_until};
 /// How many replicas, and how many members of etcd.
 pub const REPLICAS: usize = 3;
 const PREFIX: &str = "/wattle/";
-/// Longer than replicas take to see that one has too many agents.
-const BALANCED: Duration = Duration::from_secs(8);
+/// Longer than it takes until replicas know of each other what has changed.
+const QUIET: Duration = Duration::from_secs(4);
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where a replica listens on its own host: who comes from outside comes through the door.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
@@ -165,19 +165,29 @@ impl HaCluster {
             .then(|| self.replicas.iter().position(|replica| self::address(replica) == address))?
     }
 
-    /// Waits until no agent has moved for a while: replicas that are alone with few agents are given
-    /// some of the others'.
+    /// Waits until all replicas are well, none has more than its share, and no agent has moved for a
+    /// while: then none will.
     pub fn wait_balanced(&self) -> Result<()> {
         let homes = || self.agents.iter().map(|agent| self.home(agent)).collect::<Vec<_>>();
         let (mut last, mut since) = (homes(), Instant::now());
         wait_until("agents that stay where they are", LIMIT, || {
             sleep(Duration::from_millis(200));
             let now = homes();
-            if now != last || now.contains(&None) {
+            if now != last || now.contains(&None) || !self.is_shared()? {
                 (last, since) = (now, Instant::now());
             }
-            Ok((since.elapsed() >= BALANCED).then_some(()))
+            Ok((since.elapsed() >= QUIET).then_some(()))
         })
+    }
+
+    /// Nobody is to move, by the rule of `replicas/balance.rs`.
+    fn is_shared(&self) -> Result<bool> {
+        let list = self.replicas[0].json(&["replica", "list"])?;
+        let list = list.as_array().context("replica list is no list")?;
+        let sessions = list.iter().filter_map(|replica| replica["sessions"].as_u64());
+        let (total, most) = sessions.fold((0, 0), |(total, most), n| (total + n, n.max(most)));
+        let well = list.iter().filter(|replica| replica["state"] == "serving").count();
+        Ok(well == REPLICAS && most <= (total * 11).div_ceil(10 * REPLICAS as u64))
     }
 
     /// Where replicas are reached.

@@ -44,6 +44,16 @@ fn trial(fault: Fault, seconds: u64) -> Trial {
 
 /// Nothing was lost, and something was there to lose.
 fn assert_good(found: &Found) {
+    let slowest = found.rehome_p99_ms.unwrap_or(0.0);
+    eprintln!(
+        "found {}: {} of {} packets lost, {} agents re-homed within {slowest:.0} ms, {} full sets, {} changes lost",
+        found.fault,
+        found.packets_lost,
+        found.packets,
+        found.rehomed,
+        found.full_sets,
+        found.changes_lost,
+    );
     assert!(found.is_good(), "{found:#?}");
     assert!(found.packets > 100 && found.calls[0] > 5, "{found:#?}");
 }

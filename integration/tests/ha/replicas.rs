@@ -1,10 +1,13 @@
 //! A replica dies, stops, freezes, loses its store or one of its agents.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wattle_integration::{ha::Fault, wait_until};
 
 use crate::{REHOMED, REHOMED_UNTOLD, assert_good, assert_rehomed, cluster, home, trial};
+
+/// A replica without its store is asked how it is.
+const ANSWERED: Duration = Duration::from_secs(5);
 
 #[test]
 fn agents_move_when_their_replica_dies() {
@@ -33,6 +36,24 @@ fn agents_move_when_their_replica_freezes() {
     assert_rehomed(&found, REHOMED_UNTOLD);
 }
 
+/// What is said to it is lost, and nobody is told.
+#[test]
+fn agents_move_when_their_replica_is_black_holed() {
+    let mut cluster = cluster();
+    let found = trial(Fault::SwallowReplica(home(&cluster)), 38).run(&mut cluster).unwrap();
+    assert_rehomed(&found, REHOMED_UNTOLD);
+}
+
+#[test]
+fn an_agent_moves_when_it_alone_is_cut_off_in_silence() {
+    let mut cluster = cluster();
+    let replica = home(&cluster);
+    let cut = Fault::CutAgent { agent: 0, replica, reset: false };
+    let found = trial(cut, 38).run(&mut cluster).unwrap();
+    assert_rehomed(&found, REHOMED_UNTOLD);
+    assert_eq!(found.rehomed, 1, "the others stay");
+}
+
 /// It says so, and keeps its streams.
 #[test]
 fn a_replica_without_its_store_keeps_its_agents() {
@@ -44,6 +65,10 @@ fn a_replica_without_its_store_keeps_its_agents() {
                 Ok((cluster.metric(replica, "wattle_stale")? == 1.0).then_some(()))
             })?;
             assert_eq!(cluster.home(&cluster.agents[0]), Some(replica));
+            let begin = Instant::now();
+            let status = cluster.replicas[replica].json(&["status"])?;
+            assert_eq!(status["stale"], true, "{status}");
+            assert!(begin.elapsed() < ANSWERED, "it took {:?}", begin.elapsed());
             Ok(())
         })
         .unwrap();

@@ -15,7 +15,10 @@ use tokio::{sync::watch, time::Instant};
 use wattle_model::{Epoch, Revision};
 use wattle_view::Index;
 
-use super::passage::{Passage, Passages};
+use super::{
+    operators::Operators,
+    passage::{Passage, Passages},
+};
 use crate::store::Moment;
 
 /// A read handle on the index. Clones share it; only the feed writes.
@@ -36,6 +39,7 @@ struct Shared {
     told_stale: AtomicBool,
     passages: Mutex<Passages>,
     handed: Histogram,
+    operators: Operators,
     repairs: AtomicU64,
     lists: AtomicU64,
 }
@@ -60,6 +64,7 @@ impl Live {
             passages: Mutex::default(),
             // 100 µs to 6.5 s.
             handed: Histogram::new(exponential_buckets(0.0001, 2.0, 17)),
+            operators: Operators::default(),
             repairs: AtomicU64::new(0),
             lists: AtomicU64::new(0),
         }))
@@ -106,6 +111,11 @@ impl Live {
     /// For too long nothing has shown that the index is up to date: the store can't be seen.
     pub fn is_stale(&self) -> bool {
         self.0.freshness.lock().0.elapsed() > self.0.stale_after
+    }
+
+    /// Operators, as the store last told.
+    pub(crate) fn operators(&self) -> &Operators {
+        &self.0.operators
     }
 
     /// How fast a revision came here, where that isn't long ago.

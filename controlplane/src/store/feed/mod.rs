@@ -7,6 +7,7 @@
 mod audit;
 mod convert;
 mod live;
+mod operators;
 mod passage;
 mod pulse;
 
@@ -22,6 +23,7 @@ use wattle_view::{Change, Index, Transaction};
 
 use self::{
     audit::{Audit, Seen, Wrong},
+    operators::Records,
     pulse::Beats,
 };
 pub use self::{live::Live, passage::Passage, pulse::Pulse};
@@ -131,11 +133,13 @@ impl Feed {
         let snapshot = self.store.snapshot(&keys::all()).await?;
         let (revision, mut pages) = (snapshot.revision, snapshot.pages);
         let (mut items, mut seen, mut epoch) = (Vec::new(), Seen::default(), None);
+        let mut operators = Records::default();
         while let Some(page) = pages.try_next().await? {
             for item in page {
                 seen.listed(&item.key, item.modified);
                 epoch = epoch_in(&item.key, &item.value).or(epoch);
                 let operation = Operation::Put(item.key, item.value);
+                operators.take(&operation);
                 let change = readable(&operation, item.modified);
                 items.extend(change.map(|change| (item.modified, change)));
             }
@@ -145,6 +149,7 @@ impl Feed {
             return Err(empty().into());
         }
         let records = items.len();
+        self.live.operators().replace(operators);
         self.live.replace(Index::from_list(revision, items), epoch);
         self.seen = seen;
         tracing::info!(%revision, records, "view listed");
@@ -203,6 +208,7 @@ impl Feed {
                 Ok(stored) => {
                     head = stored.revision;
                     self.seen.changed(&stored);
+                    self.live.operators().changed(&stored);
                     audit.changed(&stored);
                     transactions.push(converted(&stored));
                 }

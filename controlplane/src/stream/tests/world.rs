@@ -374,7 +374,11 @@ async fn listen(
     let tls = server_config(certificate, &replica.roots).unwrap();
     let listener = TlsListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), tls).await.unwrap();
     let address = listener.address().unwrap();
-    let access = AccessLayer::new(Arc::clone(&replica.store), replica.trust_domain.clone());
+    let access = AccessLayer::new(
+        Arc::clone(&replica.store),
+        replica.live.clone(),
+        replica.trust_domain.clone(),
+    );
     let routes = access.layer(tonic::service::Routes::new(service).prepare());
     let handler = routes.map_request(|mut request: http::Request<Body>| {
         // Agents on loopback have no address that others could use: pretend one.
