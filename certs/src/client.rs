@@ -75,8 +75,8 @@ impl ServerVerifier {
         now: UnixTime,
     ) -> Result<(), Untrusted> {
         let peer = match &self.0 {
-            Trust::Roots { roots, .. } => verify::verify(leaf, roots, Usage::Server, now)?,
-            Trust::Pin(pin) => verify::verify(leaf, &pinned(rest, pin)?, Usage::Server, now)?,
+            Trust::Roots { roots, .. } => verify::verify(leaf, rest, roots, Usage::Server, now)?,
+            Trust::Pin(pin) => verify::verify(leaf, rest, &pinned(rest, pin)?, Usage::Server, now)?,
         };
         if !matches!(peer.id.identity, Identity::Replica(_)) {
             return Err(Untrusted::Role(peer.id.to_string(), "a control plane"));

@@ -11,6 +11,7 @@ mod etcd;
 mod key_pair;
 mod peer_certificate;
 mod provider;
+mod root;
 mod server;
 mod spiffe;
 mod verify;
@@ -21,7 +22,8 @@ pub use csr::{CsrKey, InvalidCsr};
 pub use etcd::{InvalidEtcdTls, etcd_client_config};
 pub use key_pair::{InvalidKeyPair, KeyPair};
 pub use peer_certificate::{InvalidCertificate, PeerCertificate, peer_identity};
-pub use server::{ReplicaCertificate, server_config};
+pub use root::{Root, root_of};
+pub use server::{ReplicaCertificate, TrustedRoots, following_server_config, server_config};
 pub use spiffe::{Identity, InvalidSpiffeId, InvalidTrustDomain, SpiffeId, TrustDomain};
 pub use verify::{Untrusted, explain};
 

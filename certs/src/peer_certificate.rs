@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use wattle_model::Fingerprint;
-use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
+use x509_parser::{
+    certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _, time::ASN1Time,
+};
 
 use crate::{Identity, InvalidSpiffeId, SpiffeId, provider};
 
@@ -42,6 +44,9 @@ pub enum InvalidCertificate {
     /// A CA certificate is nobody's identity.
     #[error("a CA's certificate is nobody's identity")]
     Authority,
+    /// Only a CA's certificate may be a root.
+    #[error("the certificate is not a CA's")]
+    NoAuthority,
     /// The extended key usage isn't the one that its identity has.
     #[error("the certificate's usage doesn't fit {0}")]
     Usage(String),
@@ -61,14 +66,18 @@ pub fn peer_identity(
         return Err(InvalidCertificate::Usage(id.to_string()));
     }
     let validity = parsed.validity();
-    let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     Ok(PeerCertificate {
         id,
         fingerprint: provider::fingerprint(parsed.public_key().raw),
-        not_before: time(validity.not_before.timestamp()),
-        not_after: time(validity.not_after.timestamp()),
+        not_before: time(validity.not_before),
+        not_after: time(validity.not_after),
         serial: parsed.raw_serial().to_vec(),
     })
+}
+
+/// A certificate's date; what lies before 1970 becomes 1970.
+pub(crate) fn time(date: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(date.timestamp()).unwrap_or(0))
 }
 
 /// SHA-256 of a certificate key's SPKI.
@@ -78,7 +87,12 @@ pub(crate) fn spki_fingerprint(
     Ok(provider::fingerprint(parse(certificate)?.public_key().raw))
 }
 
-fn parse<'a>(
+/// A certificate key's SPKI, DER.
+pub(crate) fn spki(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, InvalidCertificate> {
+    Ok(parse(certificate)?.public_key().raw.to_vec())
+}
+
+pub(crate) fn parse<'a>(
     certificate: &'a CertificateDer<'_>,
 ) -> Result<X509Certificate<'a>, InvalidCertificate> {
     match X509Certificate::from_der(certificate) {

@@ -26,8 +26,8 @@ use crate::{
 pub struct ReplicaCertificate(ArcSwap<CertifiedKey>);
 
 impl ReplicaCertificate {
-    /// Begins with a chain: the replica's certificate, then the root, which joining agents compare
-    /// with their token's pin.
+    /// Begins with a chain: the replica's certificate, then the roots, with which joining agents
+    /// compare their token's pin, and what one root says of another.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Result<Arc<Self>, Error> {
         Ok(Arc::new(Self(ArcSwap::new(key.certified(chain)?))))
     }
@@ -45,12 +45,42 @@ impl ResolvesServerCert for ReplicaCertificate {
     }
 }
 
-/// TLS for a replica: whoever presents a client certificate must have it from one of `roots`.
+/// The roots that clients' certificates must come from. New handshakes go by whatever was put in
+/// last.
+#[derive(Debug)]
+pub struct TrustedRoots(ArcSwap<Vec<TrustAnchor<'static>>>);
+
+impl TrustedRoots {
+    /// Begins with these.
+    pub fn new(roots: &[CertificateDer<'_>]) -> Result<Arc<Self>, Error> {
+        Ok(Arc::new(Self(ArcSwap::from_pointee(anchors(roots)?))))
+    }
+
+    /// Puts others in; connections that exist stay.
+    pub fn replace(&self, roots: &[CertificateDer<'_>]) -> Result<(), Error> {
+        self.0.store(Arc::new(anchors(roots)?));
+        Ok(())
+    }
+}
+
+fn anchors(roots: &[CertificateDer<'_>]) -> Result<Vec<TrustAnchor<'static>>, Error> {
+    Ok(verify::anchors(roots).map_err(Untrusted::from)?)
+}
+
+/// TLS for a server whose roots stay as they are: whoever presents a client certificate must have it
+/// from one of them.
 pub fn server_config(
     certificate: Arc<ReplicaCertificate>,
     roots: &[CertificateDer<'_>],
 ) -> Result<ServerConfig, Error> {
-    let roots = verify::anchors(roots).map_err(Untrusted::from)?;
+    following_server_config(certificate, TrustedRoots::new(roots)?)
+}
+
+/// TLS for a replica, whose roots may change while it serves.
+pub fn following_server_config(
+    certificate: Arc<ReplicaCertificate>,
+    roots: Arc<TrustedRoots>,
+) -> Result<ServerConfig, Error> {
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)?
         .with_client_cert_verifier(Arc::new(ClientVerifier { roots }))
@@ -65,7 +95,7 @@ pub fn server_config(
 
 #[derive(Debug)]
 struct ClientVerifier {
-    roots: Vec<TrustAnchor<'static>>,
+    roots: Arc<TrustedRoots>,
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -84,7 +114,7 @@ impl ClientCertVerifier for ClientVerifier {
         _intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        verify::verify(end_entity, &self.roots, Usage::Client, now)?;
+        verify::verify(end_entity, &[], &self.roots.0.load(), Usage::Client, now)?;
         Ok(ClientCertVerified::assertion())
     }
 

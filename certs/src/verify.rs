@@ -1,5 +1,6 @@
-//! Whether a presented certificate is to be believed: signed by a root directly, alive, with its
-//! usage *present*, and saying who it is in the one way we write it.
+//! Whether a presented certificate is to be believed: signed by a root, alive, with its usage
+//! *present*, and saying who it is in the one way we write it. Between a root and a server there may
+//! be an old root's word for a new one; between a root and a client there is nothing.
 //!
 //! webpki checks a usage only where there is one, so a certificate without any would pass for
 //! everything; it is demanded here.
@@ -46,6 +47,9 @@ impl From<Untrusted> for Error {
             Untrusted::Chain(webpki::Error::CertNotValidYet { time, not_before }) => {
                 CertificateError::NotValidYetContext { time, not_before }
             }
+            // The other side is told that its authority is unknown, and can ask for another
+            // certificate.
+            Untrusted::Chain(webpki::Error::UnknownIssuer) => CertificateError::UnknownIssuer,
             other => CertificateError::Other(OtherError(Arc::new(other))),
         };
         Self::InvalidCertificate(error)
@@ -57,6 +61,9 @@ pub fn explain(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     match tls {
         Some(Error::InvalidCertificate(CertificateError::Other(other))) => other.0.to_string(),
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            Untrusted::Chain(webpki::Error::UnknownIssuer).to_string()
+        }
         Some(Error::AlertReceived(alert)) => {
             format!("the other side refused the connection ({alert:?})")
         }
@@ -81,9 +88,10 @@ impl Usage {
     }
 }
 
-/// Checks a certificate against the roots and reads it. No intermediates: we issue none.
+/// Checks a certificate against the roots and reads it. `between` is what may lie in between.
 pub(crate) fn verify(
     certificate: &CertificateDer<'_>,
+    between: &[CertificateDer<'_>],
     roots: &[TrustAnchor<'_>],
     usage: Usage,
     now: UnixTime,
@@ -91,7 +99,7 @@ pub(crate) fn verify(
     let algorithms = algorithms().all;
     EndEntityCert::try_from(certificate)
         .and_then(|leaf| {
-            leaf.verify_for_usage(algorithms, roots, &[], now, usage.required(), None, None)
+            leaf.verify_for_usage(algorithms, roots, between, now, usage.required(), None, None)
                 .map(|_| ())
         })
         .map_err(Untrusted::Chain)?;
@@ -127,6 +135,6 @@ pub(crate) fn schemes() -> Vec<SignatureScheme> {
     algorithms().supported_schemes()
 }
 
-fn algorithms() -> WebPkiSupportedAlgorithms {
+pub(crate) fn algorithms() -> WebPkiSupportedAlgorithms {
     provider::provider().signature_verification_algorithms
 }

@@ -215,3 +215,97 @@ async fn a_replica_changes_its_certificate_while_it_serves() {
     let met = meet(anonymous(&domain), config).await.unwrap();
     assert_eq!(met.server.fingerprint, new.fingerprint());
 }
+
+/// A control plane whose root takes another one's place.
+struct Rotation {
+    old: Domain,
+    new: Domain,
+    cross: rustls::pki_types::CertificateDer<'static>,
+}
+
+impl Rotation {
+    fn begin() -> Self {
+        let (old, new) = (Domain::new("test"), Domain::new("test"));
+        let cross = old.ca.cross_sign(new.ca.certificate(), SystemTime::now()).unwrap();
+        Self { old, new, cross }
+    }
+
+    /// What a replica presents that signs with the new root.
+    fn chain(&self, key: &KeyPair) -> Chain {
+        let mut chain = self.new.issue(&self.new.replica(), key);
+        chain.extend([self.cross.clone(), self.old.ca.certificate().clone()]);
+        chain
+    }
+}
+
+#[tokio::test]
+async fn whoever_knows_the_old_root_alone_believes_what_the_new_one_signs() {
+    let rotation = Rotation::begin();
+    let server = || {
+        let key = KeyPair::generate();
+        rotation.new.server(rotation.chain(&key), &key)
+    };
+    for domain in [&rotation.old, &rotation.new] {
+        let met = meet(anonymous(domain), server()).await.unwrap();
+        assert_eq!(met.server.id, domain.replica());
+        let token = pinned_client_config(domain.ca.pin()).unwrap();
+        assert_eq!(meet(token, server()).await.unwrap().server.id, domain.replica());
+    }
+    says(&meet(anonymous(&Domain::new("test")), server()).await.unwrap_err(), "not one of this");
+}
+
+/// An old root's word for a new one is for servers, and good for nothing without the new key.
+#[tokio::test]
+async fn one_root_s_word_for_another_makes_nobody_a_client_and_no_impostor_a_server() {
+    let rotation = Rotation::begin();
+    let (old, key) = (&rotation.old, KeyPair::generate());
+    let mut chain = rotation.new.issue(&old.node(), &key);
+    chain[1] = rotation.cross.clone();
+    says(&refused_client(old, chain, &key).await, "not one of this control plane's");
+    let mut chain = rotation.chain(&key);
+    chain[0] = Domain::new("test").issue(&old.replica(), &key)[0].clone();
+    says(&refused_server(old, chain, &key).await, "not one of this control plane's");
+    // A node's certificate vouches for nothing, whatever is signed with its key.
+    let node = KeyPair::generate();
+    let mut chain = old.issue(&old.node(), &node);
+    let signer = rcgen::KeyPair::from_pem(&node.to_pem()).unwrap();
+    let issuer = rcgen::Issuer::from_ca_cert_der(&chain[0], signer).unwrap();
+    let forged = params(&[&old.replica().to_string()], &[Eku::ServerAuth]);
+    let leaf = forged.signed_by(&rcgen::KeyPair::from_pem(&key.to_pem()).unwrap(), &issuer);
+    chain.insert(0, leaf.unwrap().der().clone());
+    assert!(meet(anonymous(old), old.server(chain, &key)).await.is_err());
+}
+
+#[tokio::test]
+async fn roots_change_while_a_replica_serves() {
+    let (old, new) = (Domain::new("test"), Domain::new("test"));
+    let key = KeyPair::generate();
+    let certificate =
+        wattle_certs::ReplicaCertificate::new(old.issue(&old.replica(), &key), &key).unwrap();
+    let trusted = wattle_certs::TrustedRoots::new(&old.roots()).unwrap();
+    let server = wattle_certs::following_server_config(certificate, trusted.clone()).unwrap();
+    let client = |domain: &Domain| {
+        let node = KeyPair::generate();
+        let credential = Some((domain.issue(&domain.node(), &node), &node));
+        client_config(&old.roots(), credential, None).unwrap()
+    };
+    assert!(meet(client(&old), server.clone()).await.is_ok());
+    says(&meet(client(&new), server.clone()).await.unwrap_err(), "UnknownCA");
+    trusted.replace(&[old.roots(), new.roots()].concat()).unwrap();
+    for domain in [&old, &new] {
+        assert!(meet(client(domain), server.clone()).await.is_ok());
+    }
+    trusted.replace(&new.roots()).unwrap();
+    says(&meet(client(&old), server).await.unwrap_err(), "UnknownCA");
+}
+
+#[test]
+fn a_certificate_s_root_is_found_whatever_its_dates() {
+    let (one, other) = (Domain::new("test"), Domain::new("test"));
+    let key = KeyPair::generate().csr_key();
+    let long_ago = SystemTime::now() - 300 * DAY;
+    let leaf = one.ca.issue(&one.node(), &key, DAY, long_ago).unwrap();
+    let both = [other.roots(), one.roots()].concat();
+    assert_eq!(wattle_certs::root_of(&leaf, &both), Some(one.ca.pin()));
+    assert_eq!(wattle_certs::root_of(&leaf, &other.roots()), None);
+}
