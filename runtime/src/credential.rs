@@ -60,6 +60,12 @@ impl OperatorCredential {
         })
     }
 
+    /// Writes the credential over the file that it came from.
+    pub fn replace(&self, path: &Path) -> io::Result<()> {
+        let text = Zeroizing::new(serde_json::to_string_pretty(self)?);
+        files::write_private(path, text.as_bytes())
+    }
+
     /// Writes a new credential file; `ErrorKind::AlreadyExists` where there is one.
     pub fn create(&self, path: &Path) -> io::Result<()> {
         let text = Zeroizing::new(serde_json::to_string_pretty(self)?);
@@ -134,6 +140,9 @@ mod tests {
         assert_eq!((back.id, back.name), (credential().id, credential().name));
         assert_eq!(back.private_key.expose(), "very secret");
         assert!(credential().create(&path).is_err(), "it is never overwritten");
+        let other = OperatorCredential { name: "bob".parse().unwrap(), ..credential() };
+        other.replace(&path).unwrap();
+        assert_eq!(OperatorCredential::load(&path).unwrap().name.as_str(), "bob");
     }
 
     #[test]

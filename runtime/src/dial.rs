@@ -67,6 +67,12 @@ impl DialError {
         &self.0
     }
 
+    /// The control plane was there, and hung up before it spoke HTTP/2: so it does with a client's
+    /// certificate that it doesn't believe.
+    pub fn hung_up(&self) -> bool {
+        self.0.iter().any(|(_, error)| matches!(error, ConnectError::Http(_)))
+    }
+
     /// Somebody answered whose certificate isn't the control plane's: trying again won't help.
     pub fn is_untrusted(&self) -> bool {
         self.0.iter().any(|(_, error)| match error {

@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tempfile::NamedTempFile;
@@ -33,6 +33,41 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = folder_of(path);
     staged(folder, bytes)?.persist_noclobber(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// A file (mode 0600) that is written piece by piece. It has its name only once it is whole: dropped
+/// before that, it leaves nothing behind.
+#[derive(Debug)]
+pub struct PrivateFile {
+    staged: NamedTempFile,
+    path: PathBuf,
+}
+
+impl PrivateFile {
+    /// Begins a file beside its final place.
+    pub fn beside(path: &Path) -> io::Result<Self> {
+        let staged = NamedTempFile::new_in(folder_of(path))?;
+        Ok(Self { staged, path: path.to_owned() })
+    }
+
+    /// Gives it its name, which nothing may have: `ErrorKind::AlreadyExists` where something does. It
+    /// is on disk when this returns.
+    pub fn persist_new(self) -> io::Result<()> {
+        let Self { staged, path } = self;
+        staged.as_file().sync_all()?;
+        staged.persist_noclobber(&path).map_err(|error| error.error)?;
+        sync_folder(folder_of(&path))
+    }
+}
+
+impl io::Write for PrivateFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.staged.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.staged.flush()
+    }
 }
 
 fn folder_of(path: &Path) -> &Path {
