@@ -146,6 +146,7 @@ mod tests {
             "token revoke 0102030405060708",
             "operator create ann --role viewer --ttl 30days --file ann.json",
             "operator list",
+            "operator renew",
             "operator revoke ann --yes",
             "replica list -o json",
             "apply -f a.yaml -f - --dry-run",

@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) admin: AdminServiceClient<Channel>,
     /// The address that answered.
     pub(crate) address: String,
+    /// The credential that it was reached with, and its file.
+    pub(crate) context: Context,
 }
 
 /// Finds the credential and connects with it.
@@ -39,7 +41,7 @@ pub(crate) async fn connect(context: Option<std::path::PathBuf>) -> Result<Clien
         .await
         .map_err(|error| unreachable(&context, &error))?;
     let admin = AdminServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);
-    Ok(Client { admin, address })
+    Ok(Client { admin, address, context })
 }
 
 /// A new request id: if the answer is lost, the same request can be repeated.

@@ -17,6 +17,7 @@ use wattle_runtime::{clock, files, shutdown::Shutdown};
 
 use crate::{
     admin, advertise,
+    authority::{Authority, CaFiles, follow},
     certificate::OwnCertificate,
     cluster::{self, Cluster},
     config::{Config, StoreChoice},
@@ -32,6 +33,8 @@ use crate::{
 
 /// The embedded store's file in the data directory.
 const STORE: &str = "store.redb";
+/// Beside a CA that `ca init` made and no control plane has begun with.
+pub(crate) const UNUSED_CA: &str = "ca.unused";
 /// How long the tasks behind the calls have to end, once no call is left.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
 
@@ -68,7 +71,10 @@ pub enum Company {
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
     let background = Shutdown::new();
-    let store = open_store(&config, &background).await?;
+    if config.store == StoreChoice::Embedded {
+        check_store_is_there(&config.data_dir, &config.ca)?;
+    }
+    let store = open_store(&config, config.store, &background).await?;
     let company = match config.store {
         StoreChoice::Embedded => Company::Alone,
         StoreChoice::Etcd => Company::Others,
@@ -84,7 +90,7 @@ pub async fn build_on(
     background: Shutdown,
 ) -> anyhow::Result<Bound> {
     let serving = Shutdown::new();
-    let cluster = cluster::open(store.as_ref(), &config.data_dir, clock::now()).await?;
+    let cluster = cluster::open(store.as_ref(), &config.ca, clock::now()).await?;
 
     let (feed, live) = Feed::with_pulse(store.clone(), config.pulse);
     background.spawn("feed", feed.run(background.token()));
@@ -92,11 +98,14 @@ pub async fn build_on(
     // Whoever hasn't listed everything serves nobody.
     live.ready().await;
 
-    let Cluster { trust_domain, ca, roots, .. } = cluster;
-    let (id, ca) = (ReplicaId::new(rand::random()), Arc::new(ca));
+    // The store knows the CA now.
+    begun(&config.data_dir);
+    let Cluster { trust_domain, trust, .. } = cluster;
+    let (id, authority) = (ReplicaId::new(rand::random()), Authority::new(trust)?);
     let lifetime = config.certificate_lifetime;
-    let certificate = OwnCertificate::issue(ca.clone(), trust_domain.clone(), id, lifetime)?;
-    let mut tls = wattle_certs::server_config(certificate.presented(), &roots)?;
+    let certificate = OwnCertificate::issue(&authority, trust_domain.clone(), id, lifetime)?;
+    let trusted = authority.trusted();
+    let mut tls = wattle_certs::following_server_config(certificate.presented(), trusted)?;
     tls.time_provider = clock::for_handshakes();
     background.spawn("certificate", certificate.keep(background.token()));
     let tls = TlsListener::bind(config.listen, tls).await.with_context(|| {
@@ -107,13 +116,14 @@ pub async fn build_on(
         .with_context(|| format!("listening on {}", config.admin_socket.display()))?;
 
     let advertised = advertise::addresses(&config.advertise, address);
+    let follow = follow::keep(authority.clone(), config.ca, store.clone(), background.token());
+    background.spawn("authority", follow);
     let replica = Arc::new(Replica {
         id,
         store,
         live,
-        ca,
+        authority,
         trust_domain,
-        roots,
         roster: Roster::alone(&advertised),
         advertised,
         certificate_lifetime: lifetime,
@@ -254,7 +264,7 @@ fn warn_of_stale_file(replica: &Replica, file: &Path) {
 }
 
 /// The data directory holds the CA's key: it is its owner's alone.
-fn make_data_dir(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     files::make_private_dir(path).map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::PermissionDenied => ": run as root, or choose another with --data-dir",
@@ -266,12 +276,14 @@ fn make_data_dir(path: &Path) -> anyhow::Result<()> {
 }
 
 /// The store is made before the CA's key: a key without a store means that the store was lost. A new
-/// one with the old CA would look healthy and know nobody.
-fn check_store_is_there(data_dir: &Path) -> anyhow::Result<()> {
-    let (store, key) = (data_dir.join(STORE), cluster::ca_key(data_dir));
+/// one with the old CA would look healthy and know nobody. Only a CA that was made by itself, and that
+/// nobody has used, waits for its store.
+fn check_store_is_there(data_dir: &Path, ca: &CaFiles) -> anyhow::Result<()> {
+    let (store, key) = (store_file(data_dir), &ca.key);
     let empty = std::fs::metadata(&store).map_or(true, |file| file.len() == 0);
+    let lost = empty && *ca == CaFiles::of(data_dir) && key.exists();
     ensure!(
-        !(empty && key.exists()),
+        !lost || data_dir.join(UNUSED_CA).exists(),
         "{} is lost, and {} is there: put back a copy of the store, or move the CA's files away to \
          begin a new control plane that no machine knows",
         store.display(),
@@ -280,13 +292,32 @@ fn check_store_is_there(data_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open_store(config: &Config, background: &Shutdown) -> anyhow::Result<Arc<dyn Store>> {
-    match (config.store, &config.etcd) {
+/// From here on a CA without its store is a lost store.
+fn begun(data_dir: &Path) {
+    match std::fs::remove_file(data_dir.join(UNUSED_CA)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(%error, file = UNUSED_CA, "not removed from the data directory");
+        }
+        _ => {}
+    }
+}
+
+/// The embedded store's file.
+pub(crate) fn store_file(data_dir: &Path) -> PathBuf {
+    data_dir.join(STORE)
+}
+
+/// Opens a store where the settings say that it is.
+pub(crate) async fn open_store(
+    config: &Config,
+    store: StoreChoice,
+    background: &Shutdown,
+) -> anyhow::Result<Arc<dyn Store>> {
+    match (store, &config.etcd) {
         (StoreChoice::Etcd, Some(etcd)) => Ok(Arc::new(Etcd::open(etcd, background)?)),
         (StoreChoice::Etcd, None) => bail!("etcd-endpoints: needed for the store \"etcd\""),
         (StoreChoice::Embedded, _) => {
-            check_store_is_there(&config.data_dir)?;
-            let path = config.data_dir.join(STORE);
+            let path = store_file(&config.data_dir);
             let store = spawn_blocking(move || Embedded::open(&path)).await;
             Ok(Arc::new(store.context("opening the store")??))
         }

@@ -1,5 +1,5 @@
 //! The replica's own certificate: made at start with a key that never leaves the process, and made
-//! anew when two thirds of its life are over.
+//! anew when two thirds of its life are over or another root signs.
 
 use std::{
     sync::Arc,
@@ -7,10 +7,13 @@ use std::{
 };
 
 use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wattle_certs::{Ca, CaError, Identity, KeyPair, ReplicaCertificate, SpiffeId, TrustDomain};
+use wattle_certs::{CaError, Identity, KeyPair, ReplicaCertificate, SpiffeId, TrustDomain};
 use wattle_model::ReplicaId;
 use wattle_runtime::clock::{self, Looks};
+
+use crate::authority::{Authority, Trust};
 
 /// The wall clock is looked at this often at least: sleep doesn't count the time that the machine
 /// was suspended.
@@ -18,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// Issues a replica's certificate to itself.
 pub struct OwnCertificate {
-    ca: Arc<Ca>,
+    trust: watch::Receiver<Arc<Trust>>,
     id: SpiffeId,
     lifetime: Duration,
     presented: Arc<ReplicaCertificate>,
@@ -28,15 +31,16 @@ pub struct OwnCertificate {
 impl OwnCertificate {
     /// Makes the first one.
     pub fn issue(
-        ca: Arc<Ca>,
+        authority: &Authority,
         trust_domain: TrustDomain,
         replica: ReplicaId,
         lifetime: Duration,
     ) -> anyhow::Result<Self> {
         let id = SpiffeId { trust_domain, identity: Identity::Replica(replica) };
-        let (key, issued) = (KeyPair::generate(), clock::now());
-        let presented = ReplicaCertificate::new(chain(&ca, &id, &key, lifetime, issued)?, &key)?;
-        Ok(Self { ca, id, lifetime, presented, issued })
+        let (key, issued, mut trust) = (KeyPair::generate(), clock::now(), authority.changes());
+        let chain = chain(&trust.borrow_and_update(), &id, &key, lifetime, issued)?;
+        let presented = ReplicaCertificate::new(chain, &key)?;
+        Ok(Self { trust, id, lifetime, presented, issued })
     }
 
     /// What TLS presents, now and after each renewal.
@@ -48,8 +52,14 @@ impl OwnCertificate {
     pub async fn keep(mut self, end: CancellationToken) {
         let look = LOOK.min(self.lifetime / 12);
         let mut looks = Looks::begin();
-        while end.run_until_cancelled(looks.next(look)).await.is_some() {
-            if !due(self.issued, self.lifetime, clock::now()) {
+        loop {
+            let changed = tokio::select! {
+                () = end.cancelled() => return,
+                // The sender may be gone: then nothing changes any more.
+                Ok(()) = self.trust.changed() => true,
+                () = looks.next(look) => false,
+            };
+            if !changed && !due(self.issued, self.lifetime, clock::now()) {
                 continue;
             }
             match self.renew() {
@@ -61,7 +71,8 @@ impl OwnCertificate {
 
     fn renew(&mut self) -> anyhow::Result<()> {
         let (key, now) = (KeyPair::generate(), clock::now());
-        let chain = chain(&self.ca, &self.id, &key, self.lifetime, now)?;
+        let trust = self.trust.borrow_and_update().clone();
+        let chain = chain(&trust, &self.id, &key, self.lifetime, now)?;
         self.presented.replace(chain, &key)?;
         self.issued = now;
         Ok(())
@@ -74,16 +85,17 @@ fn due(issued: SystemTime, lifetime: Duration, now: SystemTime) -> bool {
     now.duration_since(issued).map_or(true, |age| age >= lifetime * 2 / 3)
 }
 
-/// The certificate and the root: a machine that joins compares the root with its token's pin.
+/// The certificate and what leads from it to every root that somebody may know: a machine that joins
+/// compares those with its token's pin.
 fn chain(
-    ca: &Ca,
+    trust: &Trust,
     id: &SpiffeId,
     key: &KeyPair,
     lifetime: Duration,
     now: SystemTime,
 ) -> Result<Vec<CertificateDer<'static>>, CaError> {
-    let certificate = ca.issue(id, &key.csr_key(), lifetime, now)?;
-    Ok(vec![certificate, ca.certificate().clone()])
+    let certificate = trust.ca.issue(id, &key.csr_key(), lifetime, now)?;
+    Ok([vec![certificate], trust.chain()].concat())
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use wattle_runtime::telemetry::LogFormat;
 
 use crate::{
     advertise::Advertise,
+    authority::CaFiles,
     store::{
         etcd::{EtcdAddress, EtcdConfig, EtcdPrefix},
         feed::Pulse,
@@ -52,6 +53,19 @@ pub struct Settings {
     #[arg(long, env = "WATTLE_DATA_DIR", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
+
+    /// The CA's certificate, PEM; others may lie in the same file. All replicas have the same CA
+    /// [default: ca.crt in the data directory]
+    #[arg(long, env = "WATTLE_CA_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_cert: Option<PathBuf>,
+
+    /// The CA's private key, PEM: a file that this replica can read and others can't, such as a
+    /// mounted secret. Exchanged while it runs, it is taken up within seconds
+    /// [default: ca.key in the data directory]
+    #[arg(long, env = "WATTLE_CA_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_key: Option<PathBuf>,
 
     /// Where agents and operators connect [default: 0.0.0.0:7443]
     #[arg(long, env = "WATTLE_LISTEN", value_name = "ADDRESS:PORT")]
@@ -157,6 +171,8 @@ pub struct Settings {
 pub struct Config {
     /// Where the state is kept.
     pub data_dir: PathBuf,
+    /// The CA's certificate and key.
+    pub ca: CaFiles,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Where agents reach it; empty: guessed.
@@ -223,7 +239,13 @@ impl Settings {
             "anti-entropy: at least {}",
             humantime::format_duration(SHORTEST_AUDIT)
         );
+        let files = CaFiles::of(&data_dir);
+        let ca = CaFiles {
+            certificate: self.ca_cert.unwrap_or(files.certificate),
+            key: self.ca_key.unwrap_or(files.key),
+        };
         Ok(Config {
+            ca,
             admin_socket: self.admin_socket.unwrap_or_else(|| admin_socket(&data_dir)),
             data_dir,
             listen,
@@ -255,6 +277,15 @@ pub enum StoreChoice {
     Embedded,
     /// An etcd.
     Etcd,
+}
+
+impl fmt::Display for StoreChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Embedded => "embedded",
+            Self::Etcd => "etcd",
+        })
+    }
 }
 
 impl FromStr for StoreChoice {
@@ -354,6 +385,8 @@ mod tests {
     fn every_setting_can_be_written_in_the_file() {
         let all = Settings {
             data_dir: Some("/a".into()),
+            ca_cert: Some("/ca/tls.crt".into()),
+            ca_key: Some("/ca/tls.key".into()),
             listen: Some(([127, 0, 0, 1], 5).into()),
             advertise: Some(vec!["host:5".parse().unwrap()]),
             replica_address: Some("10.0.0.1".parse().unwrap()),
@@ -373,7 +406,7 @@ mod tests {
             drain_grace: Some("1s".parse().unwrap()),
             log_format: Some(LogFormat::Json),
         };
-        let file = "data-dir = '/a'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nreplica-address = '10.0.0.1'\nstore = 'etcd'\netcd-endpoints = ['https://etcd-0:2379']\netcd-prefix = '/mesh/'\netcd-ca = '/ca'\netcd-cert = '/cert'\netcd-key = '/key'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nanti-entropy = '1m'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
+        let file = "data-dir = '/a'\nca-cert = '/ca/tls.crt'\nca-key = '/ca/tls.key'\nlisten = '127.0.0.1:5'\nadvertise = ['host:5']\nreplica-address = '10.0.0.1'\nstore = 'etcd'\netcd-endpoints = ['https://etcd-0:2379']\netcd-prefix = '/mesh/'\netcd-ca = '/ca'\netcd-cert = '/cert'\netcd-key = '/key'\nmetrics-listen = '127.0.0.1:6'\nadmin-socket = '/b'\ncertificate-lifetime = '2h'\nanti-entropy = '1m'\nheartbeat = '5s'\ndrain-grace = '1s'\nlog-format = 'json'\n";
         assert_eq!(with_file(file, "").unwrap(), all.check(None).unwrap());
     }
 

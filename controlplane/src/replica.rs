@@ -1,5 +1,6 @@
 //! What every service of one replica shares: who it is, its store, its view and its authority.
-//! `app` makes it once at start; nothing in it changes but what is behind the store and the view.
+//! `app` makes it once at start; nothing in it changes but what is behind the store, the view and the
+//! authority.
 
 use std::{
     sync::Arc,
@@ -11,6 +12,7 @@ use wattle_certs::{Ca, TrustDomain};
 use wattle_model::ReplicaId;
 
 use crate::{
+    authority::Authority,
     replicas::Roster,
     store::{Store, feed::Live},
 };
@@ -23,12 +25,10 @@ pub struct Replica {
     pub store: Arc<dyn Store>,
     /// What agents may see, kept at the store's head.
     pub live: Live,
-    /// Signs certificates.
-    pub ca: Arc<Ca>,
+    /// Signs certificates, and says which count.
+    pub authority: Authority,
     /// The control plane's name in every certificate.
     pub trust_domain: TrustDomain,
-    /// The certificates to trust: what agents and operators are given.
-    pub roots: Vec<CertificateDer<'static>>,
     /// Where agents reach this replica, `host:port`.
     pub advertised: Vec<String>,
     /// The other replicas, and where agents reach any of them.
@@ -48,5 +48,15 @@ impl Replica {
         let all = self.roster.addresses();
         let others = all.iter().filter(|address| !self.advertised.contains(address));
         self.advertised.iter().chain(others).take(IN_TOKEN).cloned().collect()
+    }
+
+    /// Signs certificates now.
+    pub fn ca(&self) -> Arc<Ca> {
+        self.authority.now().ca.clone()
+    }
+
+    /// The roots that count now.
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        self.authority.now().roots.trusted().to_vec()
     }
 }

@@ -25,6 +25,7 @@ use wattle_runtime::shutdown::Shutdown;
 use crate::{
     access::AccessLayer,
     admin::Admin,
+    authority,
     enroll::Enrollment,
     listener::Handler,
     metrics,
@@ -56,6 +57,8 @@ pub fn build(
 ) -> anyhow::Result<Services> {
     let nodes = Nodes::new(replica.store.clone(), background);
     let (streams, sessions) = stream::start(replica.clone(), nodes.clone(), serving, pace);
+    let tell = authority::tell(replica.authority.changes(), sessions.clone(), background.token());
+    background.spawn("roots", tell);
     let enrollment = Enrollment::new(replica.clone(), nodes.clone());
     let (own, stop) = (replica.clone(), serving.token());
     let replicas = Replicas::new(own, sessions, replica_address, stop.clone());

@@ -95,6 +95,8 @@ fn expected() -> BTreeMap<String, &'static str> {
             "ListOperators",
             "Watch",
             "WaitApplied",
+            "RenewOperator",
+            "GetCa",
         ]
         .map(|method| (admin(method), VIEWERS)),
     );
@@ -111,7 +113,10 @@ fn expected() -> BTreeMap<String, &'static str> {
         ]
         .map(|method| (admin(method), OPERATORS)),
     );
-    table.extend(["CreateOperator", "RevokeOperator"].map(|method| (admin(method), ADMINS)));
+    table.extend(
+        ["CreateOperator", "RevokeOperator", "TrustRoot", "RetireRoots", "Backup"]
+            .map(|method| (admin(method), ADMINS)),
+    );
     table
 }
 
@@ -168,6 +173,7 @@ fn presence() -> Bytes {
         stale: false,
         draining: false,
         fingerprint: KEY,
+        root: Fingerprint::new([9; 32]),
         beat: 1,
         last_change: Summary::default(),
     }
@@ -192,6 +198,7 @@ fn node(deleted_at: Option<SystemTime>) -> Bytes {
         own_endpoints: Vec::new(),
         observed_endpoint: None,
         mapping: None,
+        root: None,
     }
     .encode()
 }
@@ -206,6 +213,7 @@ fn operators() -> Vec<(OperatorId, record::Operator)> {
         created_at_millis: 1,
         expires_at_millis: clock::unix_millis(until),
         revoked,
+        root: Bytes::new(),
     };
     let all = [
         operator(record::Role::Viewer, false, now + HOUR),
@@ -357,7 +365,7 @@ async fn a_deleted_node_can_tell_that_it_was_removed() {
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert_eq!(status.metadata().get(reason::KEY).unwrap(), reason::REMOVED);
         let other = fixture.call(&path, Some(caller("unknown node"))).await.unwrap_err();
-        assert!(other.metadata().get(reason::KEY).is_none(), "its mesh stays");
+        assert_eq!(other.metadata().get(reason::KEY).unwrap(), reason::UNKNOWN, "its mesh stays");
     }
 }
 

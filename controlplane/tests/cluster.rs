@@ -12,6 +12,7 @@ use std::{
 use prost::Message as _;
 use tempfile::TempDir;
 use wattle_controlplane::{
+    authority::CaFiles,
     cluster::{self, Cluster, ClusterError},
     horizon,
     store::{Key, Outcome, Store, Transaction, embedded::Embedded, keys},
@@ -29,12 +30,12 @@ fn folder() -> (Arc<dyn Store>, TempDir) {
 }
 
 async fn open(store: &Arc<dyn Store>, data_dir: &Path) -> Result<Cluster, ClusterError> {
-    cluster::open(store.as_ref(), data_dir, SystemTime::now()).await
+    cluster::open(store.as_ref(), &CaFiles::of(data_dir), SystemTime::now()).await
 }
 
 fn same(a: &Cluster, b: &Cluster) -> bool {
-    (a.epoch, &a.trust_domain, a.ca.pin(), &a.roots)
-        == (b.epoch, &b.trust_domain, b.ca.pin(), &b.roots)
+    (a.epoch, &a.trust_domain, a.trust.ca.pin(), &a.trust.roots)
+        == (b.epoch, &b.trust_domain, b.trust.ca.pin(), &b.trust.roots)
 }
 
 async fn network(store: &Arc<dyn Store>) -> NetworkBody {
@@ -78,7 +79,7 @@ async fn the_ca_key_is_private_and_never_overwritten() {
     let empty = tempfile::tempdir().unwrap();
     let empty: Arc<dyn Store> = Arc::new(Embedded::open(&empty.path().join("store.redb")).unwrap());
     let again = open(&empty, folder.path()).await.unwrap();
-    assert_eq!(again.ca.pin(), first.ca.pin());
+    assert_eq!(again.trust.ca.pin(), first.trust.ca.pin());
     assert_eq!(fs::read(&key).unwrap(), text);
 }
 

@@ -16,15 +16,17 @@ use wattle_proto::{
     Invalid as _,
     admin::{
         self, CreateOperatorRequest, CreateOperatorResponse, ListOperatorsRequest,
-        RevokeOperatorRequest,
+        RenewOperatorRequest, RevokeOperatorRequest,
     },
 };
 use wattle_runtime::credential::{OperatorCredential, PrivateKeyPem};
 
 use super::{PAGE, all_pages};
 use crate::{
+    args::Format,
     client::{Client, request_id},
     console::Console,
+    context::Context,
     failure::Failure,
     shape::{self, Operator, Revised},
 };
@@ -35,6 +37,11 @@ pub(crate) enum Command {
     Create(Create),
     /// Show operators
     List,
+    /// Give your own credential a certificate of the control plane's present root
+    ///
+    /// Needed while the control plane's CA is rotated, by everybody who has a credential. The file is
+    /// rewritten where it is; key, role and end stay the same.
+    Renew,
     /// End an operator: the credential is good for nothing any more
     Revoke {
         /// The operator's name, or the id that `wattle operator list` shows
@@ -128,6 +135,7 @@ pub(crate) async fn run(
             let operators = list(client).await?;
             console.list(&operators)
         }
+        Command::Renew => renew(client, console).await,
         Command::Revoke { operator, yes } => revoke(client, &operator, yes, console).await,
     }
 }
@@ -160,17 +168,20 @@ fn credential(
     key: &KeyPair,
     response: CreateOperatorResponse,
 ) -> Result<OperatorCredential, Failure> {
-    let pem = |der: Bytes| certificate_to_pem(&der.to_vec().into());
     let operator = response.operator.field("operator")?;
     Ok(OperatorCredential {
         control_planes: response.control_planes,
         trust_domain: response.trust_domain,
-        ca_certificates: response.ca_certificates.into_iter().map(pem).collect(),
-        certificate: pem(response.certificate),
+        ca_certificates: response.ca_certificates.iter().map(pem).collect(),
+        certificate: pem(&response.certificate),
         private_key: PrivateKeyPem::new(key.to_pem()),
         name: operator.name.parse().field("operator.name")?,
         id: OperatorId::try_from(operator.id.as_ref()).field("operator.id")?,
     })
+}
+
+fn pem(der: &Bytes) -> String {
+    certificate_to_pem(&der.to_vec().into())
 }
 
 fn unwritten(file: &Path, operator: &Operator, error: &io::Error) -> Failure {
@@ -197,6 +208,31 @@ async fn list(client: &mut Client) -> Result<Vec<Operator>, Failure> {
         Ok((page.operators, page.next_page_token))
     });
     Ok(shape::all(operators.await?)?)
+}
+
+/// What a program is told of a renewed credential.
+#[derive(Debug, Serialize)]
+struct Renewed {
+    file: PathBuf,
+}
+
+async fn renew(client: &mut Client, console: &mut Console) -> Result<(), Failure> {
+    let Context { path, credential } = &client.context;
+    let key = KeyPair::from_pem(credential.private_key.expose()).map_err(Failure::failed)?;
+    let request = RenewOperatorRequest { csr: key.csr().into() };
+    let mut renewed = credential.clone();
+    let response = client.admin.renew_operator(request).await?.into_inner();
+    renewed.certificate = pem(&response.certificate);
+    renewed.ca_certificates = response.ca_certificates.iter().map(pem).collect();
+    let path = path.clone();
+    renewed
+        .replace(&path)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let said = format!("{} has a new certificate", path.display());
+    match console.format() {
+        Format::Table => console.line(&said),
+        Format::Json | Format::Yaml => console.json(&Renewed { file: path }),
+    }
 }
 
 async fn revoke(

@@ -13,7 +13,7 @@ use wattle_runtime::clock;
 
 use super::{PeerInfo, Principal, Role};
 use crate::{
-    nodes::{NodeRecord, removed, store_failed},
+    nodes::{NodeRecord, removed, store_failed, unknown},
     replicas::Presence,
     store::{Store, StoreError, feed::Live, keys},
 };
@@ -71,7 +71,7 @@ impl Lookup {
         let stored = self.store.get(&keys::identity(node)).await.map_err(store_failed)?;
         // Not `removed`: a store that was set back to before this node's enrolment doesn't know it
         // either, and its agent must keep its mesh until somebody decides.
-        let stored = stored.ok_or_else(|| Status::permission_denied("no such node"))?;
+        let stored = stored.ok_or_else(unknown)?;
         let record = NodeRecord::decode(&stored.value)
             .map_err(|error| unreadable(format!("identity of {node}: {error}")))?;
         if record.network != *network {

@@ -77,10 +77,12 @@ fn admin(method: &str) -> Option<Role> {
     match method {
         "GetStatus" | "ListReplicas" | "GetNetwork" | "ListNetworks" | "GetNode" | "ListNodes"
         | "GetPolicy" | "ListPolicies" | "Explain" | "ListJoinTokens" | "ListOperators"
-        | "Watch" | "WaitApplied" => Some(Role::Viewer),
+        | "Watch" | "WaitApplied" | "RenewOperator" | "GetCa" => Some(Role::Viewer),
         "CreateNetwork" | "UpdateNetwork" | "DeleteNetwork" | "LabelNode" | "DeleteNode"
         | "Apply" | "CreateJoinToken" | "RevokeJoinToken" => Some(Role::Operator),
-        "CreateOperator" | "RevokeOperator" => Some(Role::Admin),
+        "CreateOperator" | "RevokeOperator" | "TrustRoot" | "RetireRoots" | "Backup" => {
+            Some(Role::Admin)
+        }
         _ => None,
     }
 }

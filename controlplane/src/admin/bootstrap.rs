@@ -7,7 +7,7 @@ use prost::Message as _;
 use rustls::pki_types::CertificateDer;
 use wattle_certs::{
     CaError, Identity, InvalidCertificate, KeyPair, SpiffeId, certificate_to_pem,
-    certificates_from_pem, peer_identity,
+    certificates_from_pem, peer_identity, root_of,
 };
 use wattle_model::{OperatorId, OperatorName};
 use wattle_proto::store as record;
@@ -91,11 +91,12 @@ fn make(replica: &Replica, now: SystemTime) -> Result<OperatorCredential, Bootst
     let (id, key) = (OperatorId::new(rand::random()), KeyPair::generate());
     let trust_domain = replica.trust_domain.clone();
     let spiffe = SpiffeId { trust_domain, identity: Identity::Operator(id) };
-    let certificate = replica.ca.issue(&spiffe, &key.csr_key(), LIFETIME, now)?;
+    let trust = replica.authority.now();
+    let certificate = trust.ca.issue(&spiffe, &key.csr_key(), LIFETIME, now)?;
     Ok(OperatorCredential {
         control_planes: replica.roster.addresses().to_vec(),
         trust_domain: replica.trust_domain.to_string(),
-        ca_certificates: replica.roots.iter().map(certificate_to_pem).collect(),
+        ca_certificates: trust.roots.told().map(certificate_to_pem).collect(),
         certificate: certificate_to_pem(&certificate),
         private_key: PrivateKeyPem::new(key.to_pem()),
         name: name(),
@@ -112,13 +113,11 @@ fn first_operator(
     let certificates = certificates_from_pem(&credential.certificate)?;
     let leaf: &CertificateDer<'_> = certificates.first().ok_or(InvalidCertificate::Pem)?;
     let peer = peer_identity(leaf)?;
-    let roots: Vec<_> = replica.roots.iter().map(certificate_to_pem).collect();
+    let trust = replica.authority.now();
+    let root = root_of(leaf, trust.roots.trusted());
     let ours = peer.id.trust_domain == replica.trust_domain
-        && peer.id.identity == Identity::Operator(credential.id)
-        && credential.ca_certificates == roots;
-    if !ours {
-        return Err(BootstrapError::Foreign);
-    }
+        && peer.id.identity == Identity::Operator(credential.id);
+    let Some(root) = root.filter(|_| ours) else { return Err(BootstrapError::Foreign) };
     let operator = record::Operator {
         name: name().to_string(),
         role: record::Role::Admin.into(),
@@ -126,6 +125,7 @@ fn first_operator(
         created_at_millis: clock::unix_millis(now),
         expires_at_millis: clock::unix_millis(peer.not_after),
         revoked: false,
+        root: Bytes::copy_from_slice(root.as_bytes()),
     };
     let id = Bytes::copy_from_slice(credential.id.as_bytes());
     Ok(Transaction::default()

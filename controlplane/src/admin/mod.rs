@@ -6,6 +6,8 @@
 //! Nodes are written by `crate::nodes` alone; nothing here speaks to agents.
 
 mod apply;
+mod authority;
+mod backup;
 mod bootstrap;
 mod changes;
 mod convert;

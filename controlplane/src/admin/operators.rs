@@ -13,14 +13,15 @@ use wattle_runtime::clock;
 use super::{
     convert::{self, millis_after, parse},
     error::Field as _,
-    mutation::Planned,
+    mutation::{ATTEMPTS, Planned, contended},
     page::PageRequest,
     records,
 };
 use crate::{
+    access::Principal,
     nodes::store_failed,
     replica::Replica,
-    store::{Store, Transaction, keys},
+    store::{Outcome, Store, Transaction, keys},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -38,7 +39,7 @@ pub(super) async fn plan_create(
     let role = convert::role(request.role)?;
     let key = CsrKey::from_der(&request.csr).in_field("csr")?;
     let lasts = convert::duration("time_to_live", request.time_to_live, LIFETIME, LONGEST)?;
-    let id = OperatorId::new(rand::random());
+    let (id, trust) = (OperatorId::new(rand::random()), replica.authority.now());
     let record = record::Operator {
         name: name.to_string(),
         role: role.into(),
@@ -46,17 +47,15 @@ pub(super) async fn plan_create(
         created_at_millis: clock::unix_millis(now),
         expires_at_millis: millis_after(now, lasts),
         revoked: false,
+        root: Bytes::copy_from_slice(trust.ca.pin().as_bytes()),
     };
     let spiffe =
         SpiffeId { trust_domain: replica.trust_domain.clone(), identity: Identity::Operator(id) };
-    let certificate = replica.ca.issue(&spiffe, &key, lasts, now).map_err(|error| {
-        tracing::error!(%error, "signing an operator's certificate");
-        Status::internal("the control plane can't sign: see its log")
-    })?;
+    let certificate = trust.ca.issue(&spiffe, &key, lasts, now).map_err(cannot_sign)?;
     let answer = admin::CreateOperatorResponse {
         operator: Some(convert::operator(id, &record)),
         certificate: Bytes::copy_from_slice(&certificate),
-        ca_certificates: replica.roots.iter().map(|root| Bytes::copy_from_slice(root)).collect(),
+        ca_certificates: trust.told.clone(),
         trust_domain: replica.trust_domain.to_string(),
         control_planes: replica.roster.addresses().to_vec(),
         revision: 0,
@@ -104,6 +103,52 @@ pub(super) async fn plan_revoke(
     let revoked = record::Operator { revoked: true, ..operator };
     let transaction = transaction.replace(&stored, revoked.encode_to_vec().into());
     Ok(Planned { transaction, answer })
+}
+
+/// A new certificate for the operator who calls, who proves the key anew. It lasts as long as the
+/// operator does; the record says which root it is of before the operator has it.
+pub(super) async fn renew(
+    replica: &Replica,
+    principal: &Principal,
+    request: &admin::RenewOperatorRequest,
+    now: SystemTime,
+) -> Result<admin::RenewOperatorResponse, Status> {
+    let Principal::Operator { id, .. } = principal else {
+        return Err(Status::permission_denied("only an operator may renew a certificate"));
+    };
+    let key = CsrKey::from_der(&request.csr).in_field("csr")?;
+    let trust = replica.authority.now();
+    for _ in 0..ATTEMPTS {
+        let stored = replica.store.get(&keys::operator(*id)).await.map_err(store_failed)?;
+        let stored = stored.ok_or_else(|| Status::permission_denied("no such operator"))?;
+        let (_, operator) = records::operator(&stored)?;
+        if operator.fingerprint != key.fingerprint().as_bytes().as_slice() {
+            return Err(Status::permission_denied("csr: its key is not the operator's"));
+        }
+        let lasts = clock::from_unix_millis(operator.expires_at_millis).duration_since(now);
+        let lasts = lasts.map_err(|_| Status::permission_denied("this operator's time is over"))?;
+        let root = Bytes::copy_from_slice(trust.ca.pin().as_bytes());
+        if operator.root != root {
+            let moved = record::Operator { root, ..operator };
+            let transaction = Transaction::default().replace(&stored, moved.encode_to_vec().into());
+            if replica.store.commit(transaction).await.map_err(store_failed)? == Outcome::Conflict {
+                continue;
+            }
+        }
+        let identity = Identity::Operator(*id);
+        let spiffe = SpiffeId { trust_domain: replica.trust_domain.clone(), identity };
+        let certificate = trust.ca.issue(&spiffe, &key, lasts, now).map_err(cannot_sign)?;
+        return Ok(admin::RenewOperatorResponse {
+            certificate: Bytes::copy_from_slice(&certificate),
+            ca_certificates: trust.told.clone(),
+        });
+    }
+    Err(contended())
+}
+
+fn cannot_sign(error: wattle_certs::CaError) -> Status {
+    tracing::error!(%error, "signing an operator's certificate");
+    Status::internal("the control plane can't sign: see its log")
 }
 
 /// Whether an operator may still act.

@@ -5,9 +5,9 @@ use wattle_proto::admin::{
     ApplyRequest, ApplyResponse, CreateJoinTokenRequest, CreateJoinTokenResponse,
     CreateNetworkRequest, CreateNetworkResponse, CreateOperatorRequest, CreateOperatorResponse,
     DeleteNetworkRequest, DeleteNetworkResponse, DeleteNodeRequest, DeleteNodeResponse,
-    LabelNodeRequest, LabelNodeResponse, Network, Node, RevokeJoinTokenRequest,
-    RevokeJoinTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse, UpdateNetworkRequest,
-    UpdateNetworkResponse,
+    LabelNodeRequest, LabelNodeResponse, Network, Node, RetireRootsRequest, RetireRootsResponse,
+    RevokeJoinTokenRequest, RevokeJoinTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse,
+    TrustRootRequest, TrustRootResponse, UpdateNetworkRequest, UpdateNetworkResponse,
 };
 
 use super::mutation::{Answer, Mutation};
@@ -43,6 +43,8 @@ mutations! {
     "RevokeJoinToken": RevokeJoinTokenRequest => RevokeJoinTokenResponse,
     "CreateOperator": CreateOperatorRequest => CreateOperatorResponse,
     "RevokeOperator": RevokeOperatorRequest => RevokeOperatorResponse,
+    "TrustRoot": TrustRootRequest => TrustRootResponse,
+    "RetireRoots": RetireRootsRequest => RetireRootsResponse,
 }
 
 impl Mutation for CreateJoinTokenRequest {

@@ -8,7 +8,9 @@ use wattle_proto::admin::{self, admin_service_server::AdminService};
 use wattle_runtime::clock;
 
 use super::{
-    apply, explain,
+    apply, authority,
+    backup::{self, Backups},
+    explain,
     mutation::mutate,
     networks, nodes, operators, policies, replicas,
     session::Agents,
@@ -21,15 +23,17 @@ use crate::{access::Principal, nodes::Nodes, replica::Replica, replicas::Replica
 pub struct Admin {
     agents: Agents,
     watches: Watches,
+    backups: Backups,
 }
 
 impl Admin {
     /// The service of one replica. Its streams end when `drain` is cancelled.
     pub fn new(replicas: Replicas, nodes: Nodes, drain: CancellationToken) -> Self {
         let (replica, sessions) = (replicas.own().clone(), replicas.sessions().clone());
-        let watches = Watches::new(replica.store.clone(), drain);
+        let watches = Watches::new(replica.store.clone(), drain.clone());
+        let backups = Backups::new(replica.store.clone(), drain);
         let agents = Agents { replica, nodes, sessions, replicas, applying: Default::default() };
-        Self { agents, watches }
+        Self { agents, watches, backups }
     }
 
     fn replica(&self) -> &Replica {
@@ -206,6 +210,42 @@ impl AdminService for Admin {
         let (principal, request, now) = called(&request)?;
         let plan = || operators::plan_revoke(self.store(), request, now);
         mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn renew_operator(
+        &self,
+        request: Request<admin::RenewOperatorRequest>,
+    ) -> Answer<admin::RenewOperatorResponse> {
+        let (principal, request, now) = called(&request)?;
+        operators::renew(self.replica(), principal, request, now).await.map(Response::new)
+    }
+
+    async fn get_ca(&self, _: Request<admin::GetCaRequest>) -> Answer<admin::GetCaResponse> {
+        authority::get(&self.agents, clock::now()).await.map(Response::new)
+    }
+
+    async fn trust_root(
+        &self,
+        request: Request<admin::TrustRootRequest>,
+    ) -> Answer<admin::TrustRootResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || authority::plan_trust(self.store(), request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn retire_roots(
+        &self,
+        request: Request<admin::RetireRootsRequest>,
+    ) -> Answer<admin::RetireRootsResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || authority::plan_retire(&self.agents, request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    type BackupStream = backup::Responses;
+
+    async fn backup(&self, _: Request<admin::BackupRequest>) -> Answer<backup::Responses> {
+        self.backups.open().await.map(Response::new)
     }
 
     type WatchStream = Responses;

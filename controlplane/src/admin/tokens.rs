@@ -38,6 +38,7 @@ pub(super) async fn plan_create(
     let network = networks::find(&*replica.store, "network", &request.network).await?;
     let lasts = convert::duration("time_to_live", request.time_to_live, DAY, LONGEST)?;
     let secret = TokenSecret::new(rand::random());
+    let pin = replica.authority.now().token_pin();
     let record = record::JoinToken {
         secret_hash: Bytes::copy_from_slice(&secret.hash()),
         network: network.name.to_string(),
@@ -49,10 +50,10 @@ pub(super) async fn plan_create(
         expires_at_millis: millis_after(now, lasts),
         revoked: false,
         created_by: author(principal),
+        pin: Bytes::copy_from_slice(pin.as_bytes()),
     };
     let id = TokenId::new(rand::random());
-    let token =
-        JoinToken { id, secret, pin: replica.ca.pin(), addresses: replica.token_addresses() };
+    let token = JoinToken { id, secret, pin, addresses: replica.token_addresses() };
     let answer = admin::CreateJoinTokenResponse {
         join_token: Some(convert::join_token(id, &record)),
         token: token.expose(),

@@ -1,6 +1,11 @@
 //! The command line of `wattle-controlplane`.
 
+mod backup;
+mod ca;
+mod copy;
 mod create;
+mod place;
+mod restore;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -20,6 +25,22 @@ enum Command {
     /// Manages operators over the local socket of a running control plane
     #[command(subcommand)]
     Admin(Admin),
+    /// The certificate authority: make it, show it, rotate it
+    #[command(subcommand)]
+    Ca(ca::Ca),
+    /// Writes a backup, from a running control plane or its store
+    Backup(backup::Backup),
+    /// Makes a control plane out of a backup, in an empty store
+    Restore(restore::Restore),
+    /// Moves a control plane to another store
+    #[command(subcommand)]
+    Store(Store),
+}
+
+#[derive(Debug, Subcommand)]
+enum Store {
+    /// Copies everything into an empty store and compares
+    Copy(copy::Copy),
 }
 
 #[derive(Debug, Subcommand)]
@@ -34,6 +55,10 @@ impl Cli {
         match self.command {
             Command::Serve(serve) => serve.run().await,
             Command::Admin(Admin::Create(create)) => create.run().await,
+            Command::Ca(ca) => ca.run().await,
+            Command::Backup(backup) => backup.run().await,
+            Command::Restore(restore) => restore.run().await,
+            Command::Store(Store::Copy(copy)) => copy.run().await,
         }
     }
 }

@@ -39,7 +39,7 @@ fn shared(replica: &Replica, ranges: &Ranges) -> Config {
         ipv4_range: ranges.ipv4.map(|range| prefix(range.into())),
         ipv6_range: ranges.ipv6.map(|range| prefix(range.into())),
         control_planes: replica.roster.addresses().to_vec(),
-        ca_certificates: replica.roots.iter().map(|root| root.to_vec().into()).collect(),
+        ca_certificates: replica.authority.now().told.clone(),
         ..Config::default()
     }
 }

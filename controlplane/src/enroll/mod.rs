@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Instant};
 
 use tonic::{Request, Response, Status};
 use wattle_certs::{CsrKey, Identity, SpiffeId};
-use wattle_model::{NetworkName, NodeId};
+use wattle_model::{Fingerprint, NetworkName, NodeId};
 use wattle_proto::enroll::{
     self as proto, Credential, EnrollResponse, LeaveResponse, RecoverResponse, RenewResponse,
     enrollment_service_server::EnrollmentService,
@@ -40,23 +40,30 @@ impl Enrollment {
         Self { replica, nodes, recovers: RecoverLimit::new(Instant::now()) }
     }
 
-    fn credential(
+    /// A node's certificate. The record says which root it is of before the node has it; `recorded`
+    /// is what it said when it was read.
+    async fn credential(
         &self,
         network: &NetworkName,
         node: NodeId,
         key: &CsrKey,
+        recorded: Option<Fingerprint>,
     ) -> Result<Credential, Status> {
-        let replica = &self.replica;
+        let (replica, trust) = (&self.replica, self.replica.authority.now());
+        let root = trust.ca.pin();
+        if recorded != Some(root) {
+            self.nodes.set_root(node, root, trust.roots.of_record(&[])).await?;
+        }
         let identity = Identity::Node { network: network.clone(), node };
         let id = SpiffeId { trust_domain: replica.trust_domain.clone(), identity };
         let lifetime = replica.certificate_lifetime;
-        let certificate = replica.ca.issue(&id, key, lifetime, clock::now()).map_err(|error| {
+        let certificate = trust.ca.issue(&id, key, lifetime, clock::now()).map_err(|error| {
             tracing::error!(%error, %node, "no certificate");
             Status::internal("the control plane can't sign certificates: see its log")
         })?;
         Ok(Credential {
             certificate: certificate.to_vec().into(),
-            ca_certificates: replica.roots.iter().map(|root| root.to_vec().into()).collect(),
+            ca_certificates: trust.told.clone(),
             trust_domain: replica.trust_domain.to_string(),
         })
     }
@@ -67,7 +74,8 @@ impl EnrollmentService for Enrollment {
     async fn enroll(&self, request: Request<proto::EnrollRequest>) -> Answer<EnrollResponse> {
         let peer = request.extensions().get::<PeerInfo>().map(|peer| peer.address);
         let request = request.into_inner();
-        let (key, wish) = request::enrolment(&request, peer).map_err(request::invalid)?;
+        let root = self.replica.authority.now().ca.pin();
+        let (key, wish) = request::enrolment(&request, peer, root).map_err(request::invalid)?;
         if request.validate_only {
             let validated = self.nodes.validate(wish).await?;
             let config = Some(answer::validated(&self.replica, &validated));
@@ -77,7 +85,7 @@ impl EnrollmentService for Enrollment {
         let (node, record) = (enrolled.node, &enrolled.record);
         tracing::info!(%node, network = %record.network, name = %record.name, "enrolled");
         Ok(Response::new(EnrollResponse {
-            credential: Some(self.credential(&record.network, node, &key)?),
+            credential: Some(self.credential(&record.network, node, &key, record.root).await?),
             node_id: node.as_bytes().to_vec().into(),
             config: Some(answer::config(&self.replica, &enrolled)),
             revision: enrolled.revision.0,
@@ -97,7 +105,7 @@ impl EnrollmentService for Enrollment {
             }
         };
         self.recovers.admit_key(key.fingerprint(), Instant::now())?;
-        let credential = Some(self.credential(&record.network, node, &key)?);
+        let credential = Some(self.credential(&record.network, node, &key, record.root).await?);
         tracing::info!(%node, network = %record.network, name = %record.name, "recovered");
         Ok(Response::new(RecoverResponse { credential }))
     }
@@ -112,7 +120,7 @@ impl EnrollmentService for Enrollment {
         if key.fingerprint() != fingerprint {
             return Err(Status::permission_denied("csr: its key is not the node's"));
         }
-        let credential = Some(self.credential(&network, node, &key)?);
+        let credential = Some(self.credential(&network, node, &key, None).await?);
         tracing::info!(%node, %network, "renewed");
         Ok(Response::new(RenewResponse { credential }))
     }

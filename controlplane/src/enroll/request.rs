@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tonic::Status;
 use wattle_certs::CsrKey;
-use wattle_model::{Endpoint, InvalidId, NodeName, PublicKey, TokenId, TokenSecret};
+use wattle_model::{Endpoint, Fingerprint, InvalidId, NodeName, PublicKey, TokenId, TokenSecret};
 use wattle_proto::{
     Invalid as _, InvalidField,
     enroll::EnrollRequest,
@@ -23,10 +23,11 @@ pub(super) fn csr(der: &[u8]) -> Result<CsrKey, InvalidField> {
     CsrKey::from_der(der).field("csr")
 }
 
-/// Reads an enrolment that came from `peer`.
+/// Reads an enrolment that came from `peer`; `root` will sign.
 pub(super) fn enrolment(
     request: &EnrollRequest,
     peer: Option<SocketAddr>,
+    root: Fingerprint,
 ) -> Result<(CsrKey, Enrolment), InvalidField> {
     let token = TokenId::try_from(request.token_id.as_ref()).field("token_id")?;
     let secret = secret(&request.token_secret).field("token_secret")?;
@@ -45,7 +46,9 @@ pub(super) fn enrolment(
         .zip(listen_port(&endpoints))
         .and_then(|(peer, port)| observed_endpoint(peer.ip(), port));
     let fingerprint = key.fingerprint();
-    Ok((key, Enrolment { token, secret, fingerprint, public_key, name, endpoints, observed }))
+    let wish =
+        Enrolment { token, secret, fingerprint, public_key, name, endpoints, observed, root };
+    Ok((key, wish))
 }
 
 fn secret(bytes: &[u8]) -> Result<TokenSecret, InvalidId> {
@@ -102,11 +105,12 @@ mod tests {
             ("endpoints: 0.0.0.0:1", |r| r.endpoints[0] = Bytes::from_static(&[0, 0, 0, 0, 0, 1])),
             ("endpoints: at most 8, got 9", |r| r.endpoints = vec![r.endpoints[0].clone(); 9]),
         ];
-        assert!(enrolment(&good(), None).is_ok());
+        let root = Fingerprint::new([9; 32]);
+        assert!(enrolment(&good(), None, root).is_ok());
         for (said, spoil) in cases {
             let mut request = good();
             spoil(&mut request);
-            let error = enrolment(&request, None).unwrap_err().to_string();
+            let error = enrolment(&request, None, root).unwrap_err().to_string();
             assert!(error.starts_with(said), "{error}");
             assert!(!error.contains("2, 2"), "a secret: {error}");
         }
@@ -117,7 +121,10 @@ mod tests {
         let observed = |peer: &str, endpoints: &[&str]| {
             let endpoints = endpoints.iter().map(|text| endpoint(text).to_bytes().into());
             let request = EnrollRequest { endpoints: endpoints.collect(), ..good() };
-            enrolment(&request, Some(peer.parse().unwrap())).unwrap().1.observed
+            enrolment(&request, Some(peer.parse().unwrap()), Fingerprint::new([9; 32]))
+                .unwrap()
+                .1
+                .observed
         };
         let seen = Some(endpoint("198.51.100.7:51820"));
         assert_eq!(observed("198.51.100.7:999", &["192.0.2.1:51820", "192.0.2.2:51820"]), seen);

@@ -78,12 +78,18 @@ fn is_removal(change: &Transaction) -> bool {
 
 fn claim(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Unreadable> {
     let claim: proto::Claim = read(stored)?;
-    Ok(gone(stored, claim.released_at_millis != 0 && stored.modified <= cutoff.horizon))
+    Ok(gone(stored, is_old(claim.released_at_millis, stored, cutoff)))
 }
 
 fn identity(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Unreadable> {
     let identity: proto::Identity = read(stored)?;
-    Ok(gone(stored, identity.deleted_at_millis != 0 && stored.modified <= cutoff.horizon))
+    Ok(gone(stored, is_old(identity.deleted_at_millis, stored, cutoff)))
+}
+
+/// Whether a node's end lies behind the horizon and a day back. In a store that was just filled from
+/// another one the horizon alone says nothing: it begins at the head.
+fn is_old(ended_at_millis: u64, stored: &Stored, cutoff: Cutoff) -> bool {
+    ended_at_millis != 0 && ended_at_millis <= cutoff.millis && stored.modified <= cutoff.horizon
 }
 
 fn join_token(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Unreadable> {

@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use wattle_model::{Endpoint, History, Labels, NodeId, Revision};
+use wattle_model::{Endpoint, Fingerprint, History, Labels, NodeId, Revision};
 use wattle_proto::record::{NodeBody, decode_history, encode_changed};
 
 use super::record::{Claim, NodeRecord};
@@ -91,6 +91,14 @@ impl LoadedNode {
     /// Gives it these labels and no others, where all of it is as it was read.
     pub fn plan_label(&self, labels: Labels) -> Transaction {
         self.relabel(labels).unchanged(&self.identity)
+    }
+
+    /// Says of which root its certificate is; `None` where that is what the store says already. A
+    /// record that says nothing means the `first`.
+    pub(super) fn plan_root(&self, root: Fingerprint, first: Fingerprint) -> Option<Transaction> {
+        let differs = self.record.root.unwrap_or(first) != root;
+        let record = NodeRecord { root: Some(root), ..self.record.clone() };
+        differs.then(|| Transaction::default().replace(&self.identity, record.encode()))
     }
 
     /// Says where it may be reached; `None` where that is what the store says already. The entry is

@@ -71,6 +71,7 @@ impl Group {
             own_endpoints: wish.endpoints.clone(),
             observed_endpoint: wish.observed,
             mapping: None,
+            root: Some(wish.root),
         };
         self.names.insert((record.network.clone(), record.name.clone()));
         self.public_keys.insert(record.public_key);

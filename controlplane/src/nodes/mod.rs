@@ -29,7 +29,7 @@ use tonic::Status;
 use wattle_model::{Endpoint, Fingerprint, NetworkName, NodeId, NodeName, Revision};
 use wattle_runtime::{backoff::Backoff, clock, shutdown::Shutdown};
 
-pub(crate) use self::refused::{removed, store_failed};
+pub(crate) use self::refused::{removed, store_failed, unknown};
 pub use self::{
     addresses::Ranges,
     change::LoadedNode,
@@ -182,6 +182,17 @@ impl Nodes {
     pub async fn observe(&self, node: NodeId, seen: Endpoint) -> Result<Observed, NotObserved> {
         let changed = self.change(node, |loaded| loaded.plan_mapping(seen, clock::now())).await?;
         Ok(changed.map_or(Observed::Known, Observed::Accepted))
+    }
+
+    /// Says of which root a node's certificate is. Writes nothing where that is what the store says,
+    /// or has never said where the root is the `first`.
+    pub async fn set_root(
+        &self,
+        node: NodeId,
+        root: Fingerprint,
+        first: Fingerprint,
+    ) -> Result<(), ChangeError> {
+        self.change(node, |loaded| Ok(loaded.plan_root(root, first))).await.map(drop)
     }
 
     /// Deletes a node.

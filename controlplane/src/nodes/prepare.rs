@@ -37,6 +37,8 @@ pub struct Enrolment {
     pub endpoints: Vec<Endpoint>,
     /// The one that the control plane saw.
     pub observed: Option<Endpoint>,
+    /// The pin of the root that will sign its certificate.
+    pub root: Fingerprint,
 }
 
 /// A node that exists, and where.

@@ -47,6 +47,8 @@ pub struct NodeRecord {
     pub observed_endpoint: Option<Endpoint>,
     /// The port that its NAT gives it instead, as far as others have seen it.
     pub mapping: Option<Mapping>,
+    /// The pin of the root that its last certificate is of; `None`: of the store's first root.
+    pub root: Option<Fingerprint>,
 }
 
 /// What a NAT makes of a node's port, at the address of `observed_endpoint`.
@@ -81,6 +83,10 @@ impl NodeRecord {
                 .field("identity.own_endpoints")?,
             observed_endpoint: observed.field("identity.observed_endpoint")?,
             mapping: record.mapping.map(Mapping::decode).transpose()?,
+            root: (!record.root.is_empty())
+                .then(|| Fingerprint::try_from(record.root.as_ref()))
+                .transpose()
+                .field("identity.root")?,
         })
     }
 
@@ -102,6 +108,7 @@ impl NodeRecord {
                 .observed_endpoint
                 .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
             mapping: self.mapping.map(Mapping::encode),
+            root: self.root.map_or_else(Bytes::new, |root| Bytes::copy_from_slice(root.as_bytes())),
         }
         .encode_to_vec()
         .into()
@@ -211,6 +218,7 @@ mod tests {
             own_endpoints: vec![endpoint("192.0.2.1:1"), endpoint("192.0.2.2:1")],
             observed_endpoint: Some(endpoint("192.0.2.3:1")),
             mapping: None,
+            root: Some(Fingerprint::new([4; 32])),
         }
     }
 
@@ -225,6 +233,7 @@ mod tests {
         record.deleted_at = Some(clock::from_unix_millis(2000));
         record.mapping = Some(Mapping { port: 4000, at: clock::from_unix_millis(3000) });
         record.observed_endpoint = None;
+        record.root = None;
         assert_eq!(NodeRecord::decode(&record.encode()).unwrap(), record);
     }
 

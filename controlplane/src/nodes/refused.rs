@@ -81,9 +81,17 @@ impl From<Refused> for Status {
 /// The answer to a deleted node, whatever it asks for. Agents tell it by its metadata: they take
 /// their link down and don't come back.
 pub(crate) fn removed() -> Status {
-    let mut status = Status::failed_precondition("this node was removed from its network");
-    let reason = MetadataValue::from_static(reason::REMOVED);
-    status.metadata_mut().insert(reason::KEY, reason);
+    let status = Status::failed_precondition("this node was removed from its network");
+    because(status, reason::REMOVED)
+}
+
+/// The answer to a node that nobody knows. Its agent says so and keeps its mesh.
+pub(crate) fn unknown() -> Status {
+    because(Status::permission_denied("no such node"), reason::UNKNOWN)
+}
+
+fn because(mut status: Status, reason: &'static str) -> Status {
+    status.metadata_mut().insert(reason::KEY, MetadataValue::from_static(reason));
     status
 }
 

@@ -115,11 +115,11 @@ impl Caller {
     }
 
     async fn dial(&self, other: &Presence) -> Result<Channel, CallError> {
-        let Replica { ca, trust_domain, roots, certificate_lifetime, id, .. } = &*self.replica;
-        let (key, now) = (self.key.csr_key(), clock::now());
-        let leaf = ca.issue_caller(trust_domain, *id, &key, *certificate_lifetime, now)?;
+        let Replica { authority, trust_domain, certificate_lifetime, id, .. } = &*self.replica;
+        let (key, now, trust) = (self.key.csr_key(), clock::now(), authority.now());
+        let leaf = trust.ca.issue_caller(trust_domain, *id, &key, *certificate_lifetime, now)?;
         let credential = Some((vec![leaf], &self.key));
-        let tls = client_config(roots, credential, Some(trust_domain))?;
+        let tls = client_config(trust.roots.trusted(), credential, Some(trust_domain))?;
         let addresses = [other.replica_address.clone()];
         Ok(dial::channel(&addresses, Arc::new(tls), PATIENCE).await?.channel)
     }

@@ -135,6 +135,7 @@ impl Replicas {
             stale: replica.live.is_stale(),
             draining: self.0.draining.is_cancelled(),
             fingerprint: self.0.caller.fingerprint(),
+            root: replica.authority.now().ca.pin(),
             beat: self.0.beats.load(Ordering::Relaxed),
             last_change: self.summary(last_change),
         }

@@ -42,6 +42,8 @@ pub struct Presence {
     pub draining: bool,
     /// Of the key with which it calls others.
     pub fingerprint: Fingerprint,
+    /// The pin of the root that it signs with.
+    pub root: Fingerprint,
     /// Rises each time it is written.
     pub beat: u64,
     /// How far the last change has come.
@@ -57,7 +59,7 @@ pub enum Unreadable {
     /// The value is no record.
     #[error("{0}: {1}")]
     Value(Key, DecodeError),
-    /// The key's fingerprint is none.
+    /// The key's fingerprint, or the root's, is none.
     #[error("{0}: fingerprint: {1}")]
     Fingerprint(Key, InvalidId),
 }
@@ -75,6 +77,7 @@ impl Presence {
             stale: self.stale,
             draining: self.draining,
             fingerprint: Bytes::copy_from_slice(self.fingerprint.as_bytes()),
+            root: Bytes::copy_from_slice(self.root.as_bytes()),
             beat: self.beat,
             last_change: Some(proto::ChangeSummary {
                 revision: self.last_change.revision.0,
@@ -95,6 +98,8 @@ impl Presence {
             .map_err(|error| Unreadable::Value(key(), error))?;
         let fingerprint = Fingerprint::try_from(record.fingerprint.as_ref())
             .map_err(|error| Unreadable::Fingerprint(key(), error))?;
+        let root = Fingerprint::try_from(record.root.as_ref())
+            .map_err(|error| Unreadable::Fingerprint(key(), error))?;
         let fits = |text: &String| text.len() <= MAX_TEXT;
         let last = record.last_change.unwrap_or_default();
         Ok(Self {
@@ -108,6 +113,7 @@ impl Presence {
             stale: record.stale,
             draining: record.draining,
             fingerprint,
+            root,
             beat: record.beat,
             last_change: Summary {
                 revision: Revision(last.revision),
@@ -135,6 +141,7 @@ pub(super) mod tests {
             stale: false,
             draining: true,
             fingerprint: Fingerprint::new([n; 32]),
+            root: Fingerprint::new([9; 32]),
             beat: 1,
             last_change: Summary { revision: Revision(8), applied: 3, pending: 1, rejected: 1 },
         }

@@ -20,6 +20,11 @@ pub fn live() -> Key {
     Key::new("v1/live/")
 }
 
+/// Whether a key is one of those.
+pub fn is_live(key: &Key) -> bool {
+    key.as_str().starts_with("v1/live/")
+}
+
 /// Put again and again by one process, so that it sees its own watch at work. The value says
 /// nothing.
 pub fn beat(process: &str) -> Key {
@@ -54,6 +59,17 @@ pub fn replicas() -> Key {
 /// `store.Replica`; it goes with the replica's lease.
 pub fn replica(replica: ReplicaId) -> Key {
     Key::new(format!("v1/live/replica/{replica}"))
+}
+
+/// `store.Moving`: here while another store's records, or a backup's, are on their way.
+pub fn moving() -> Key {
+    Key::new("v1/meta/moving")
+}
+
+/// Whether a record says something of this store alone: another one that takes over everything else
+/// has its own.
+pub fn is_of_one_store(key: &Key) -> bool {
+    [epoch(), horizon(), moving()].contains(key) || is_live(key)
 }
 
 /// Put by every transaction that gives a network its ranges, so that two of them conflict: ranges

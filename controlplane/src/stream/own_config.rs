@@ -111,7 +111,7 @@ impl Configs {
             ipv4_range: config.ranges.ipv4.map(prefix),
             ipv6_range: config.ranges.ipv6.map(prefix),
             control_planes: self.replica.roster.addresses().to_vec(),
-            ca_certificates: self.replica.roots.iter().map(|root| root.to_vec().into()).collect(),
+            ca_certificates: self.replica.authority.now().told.clone(),
             observed_endpoint: config
                 .observed
                 .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),

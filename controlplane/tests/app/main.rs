@@ -63,7 +63,7 @@ impl Running {
     /// A connection of somebody who knows the roots and has no certificate.
     pub(crate) async fn anonymous(&self) -> Channel {
         let replica = &self.replica;
-        let tls = wattle_certs::client_config(&replica.roots, None, Some(&replica.trust_domain));
+        let tls = wattle_certs::client_config(&replica.roots(), None, Some(&replica.trust_domain));
         let addresses = [self.address.clone()];
         let patience = Duration::from_secs(5);
         dial::channel(&addresses, Arc::new(tls.unwrap()), patience).await.unwrap().channel

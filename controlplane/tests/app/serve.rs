@@ -21,6 +21,7 @@ use tower::util::BoxCloneSyncService;
 use wattle_certs::{Ca, TrustDomain};
 use wattle_controlplane::{
     app,
+    authority::{Authority, Roots, Trust},
     certificate::OwnCertificate,
     listener::{Connections, TlsListener},
 };
@@ -74,8 +75,8 @@ async fn a_second_start_is_the_same_control_plane() {
         (
             replica.live.epoch(),
             replica.trust_domain.clone(),
-            replica.ca.pin(),
-            replica.roots.clone(),
+            replica.ca().pin(),
+            replica.roots().clone(),
         )
     };
     let before = (names(&first.replica), first.replica.id);
@@ -150,9 +151,11 @@ async fn noise_and_silence_on_the_port_disturb_nobody() {
 async fn the_own_certificate_is_renewed_under_way() {
     let trust_domain: TrustDomain = "test.wattle.internal".parse().unwrap();
     let ca = Arc::new(Ca::generate(&trust_domain, std::time::SystemTime::now()));
+    let roots = Roots::only(ca.certificate(), ca.pin());
+    let authority = Authority::new(Trust::new(ca.clone(), roots)).unwrap();
     let lifetime = Duration::from_secs(3);
     let id = ReplicaId::new([1; 16]);
-    let own = OwnCertificate::issue(ca.clone(), trust_domain, id, lifetime).unwrap();
+    let own = OwnCertificate::issue(&authority, trust_domain, id, lifetime).unwrap();
     let roots = [ca.certificate().clone()];
     let tls = wattle_certs::server_config(own.presented(), &roots).unwrap();
     let listener = TlsListener::bind(([127, 0, 0, 1], 0).into(), tls).await.unwrap();
@@ -189,7 +192,7 @@ async fn ends(mut stream: impl AsyncRead + Unpin) -> bool {
 
 /// A stranger's connection, on which nothing is said.
 async fn silence(running: &Running) -> impl AsyncRead + Unpin {
-    let tls = wattle_certs::client_config(&running.replica.roots, None, None).unwrap();
+    let tls = wattle_certs::client_config(&running.replica.roots(), None, None).unwrap();
     let tcp = TcpStream::connect(&running.address).await.unwrap();
     let name = ServerName::try_from("any").unwrap();
     TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.unwrap()

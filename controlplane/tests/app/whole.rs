@@ -56,7 +56,7 @@ pub(crate) async fn operator(running: &Running, file: &Path) -> Channel {
 pub(crate) async fn node(running: &Running, made: &EnrollResponse, key: &KeyPair) -> Channel {
     let certificate = made.credential.as_ref().unwrap().certificate.to_vec();
     let chain = vec![CertificateDer::from(certificate)];
-    let tls = client_config(&running.replica.roots, Some((chain, key)), None).unwrap();
+    let tls = client_config(&running.replica.roots(), Some((chain, key)), None).unwrap();
     dialed(&running.address, tls).await
 }
 

@@ -75,7 +75,7 @@ async fn a_certificate_past_its_life_is_refused_and_recovered() {
     let (id, _) = fingerprint_of(&node.credential.certificate);
     let past = SystemTime::now() - 2 * HOUR;
     let key = node.machine.key.csr_key();
-    let expired = world.replica.ca.issue(&id, &key, HOUR, past).unwrap();
+    let expired = world.replica.ca().issue(&id, &key, HOUR, past).unwrap();
     let channel = world.known(&expired, &node.machine.key).await;
     let refused = EnrollmentServiceClient::new(channel).leave(LeaveRequest {}).await;
     assert!(refused.is_err(), "the handshake fails");
@@ -147,7 +147,7 @@ async fn a_certificate_is_good_only_with_a_record_of_its_id_and_key() {
     let key = &node.machine.key;
     for id in [as_node(other.id), as_node(NodeId::new([9; 16]))] {
         let now = SystemTime::now();
-        let certificate = world.replica.ca.issue(&id, &key.csr_key(), HOUR, now).unwrap();
+        let certificate = world.replica.ca().issue(&id, &key.csr_key(), HOUR, now).unwrap();
         let mut client = EnrollmentServiceClient::new(world.known(&certificate, key).await);
         let status = client.leave(LeaveRequest {}).await.unwrap_err();
         assert_eq!(status.code(), Code::PermissionDenied, "{status}");

@@ -138,13 +138,13 @@ impl World {
 
     /// A connection of somebody who knows the pin alone, as from a token.
     async fn stranger(&self) -> Channel {
-        self.dial(wattle_certs::pinned_client_config(self.replica.ca.pin()).unwrap()).await
+        self.dial(wattle_certs::pinned_client_config(self.replica.ca().pin()).unwrap()).await
     }
 
     /// A connection with a certificate.
     async fn known(&self, certificate: &[u8], key: &KeyPair) -> Channel {
         let chain = vec![CertificateDer::from(certificate.to_vec())];
-        let (roots, domain) = (&self.replica.roots, &self.replica.trust_domain);
+        let (roots, domain) = (&self.replica.roots(), &self.replica.trust_domain);
         let tls = wattle_certs::client_config(roots, Some((chain, key)), Some(domain));
         self.dial(tls.unwrap()).await
     }

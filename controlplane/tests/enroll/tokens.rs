@@ -65,7 +65,7 @@ async fn a_token_of_another_control_plane_goes_nowhere() {
     let token = JoinToken {
         id: TokenId::new([1; 8]),
         secret: TokenSecret::new([2; 32]),
-        pin: other.replica.ca.pin(),
+        pin: other.replica.ca().pin(),
         addresses: vec![world.address.clone()],
     };
     let read: JoinToken = token.expose().parse().unwrap();

@@ -984,6 +984,176 @@ pub struct AppliedAfter {
     #[prost(uint64, tag = "2")]
     pub micros: u64,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewOperatorRequest {
+    /// PKCS #10, DER, signed with the operator's key.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub csr: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RenewOperatorResponse {
+    /// X.509, DER.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub certificate: ::prost::bytes::Bytes,
+    /// Root certificates, DER.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub ca_certificates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetCaRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetCaResponse {
+    #[prost(string, tag = "1")]
+    pub trust_domain: ::prost::alloc::string::String,
+    /// In the order in which they were added.
+    #[prost(message, repeated, tag = "2")]
+    pub roots: ::prost::alloc::vec::Vec<Root>,
+    /// Who lives and has a certificate of another root than the one that signs: at most 100.
+    #[prost(message, repeated, tag = "3")]
+    pub behind: ::prost::alloc::vec::Vec<RootHolder>,
+    /// How many there are.
+    #[prost(uint32, tag = "4")]
+    pub behind_count: u32,
+}
+/// A root of the certificate authority.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Root {
+    /// SHA-256 of its SPKI, 32 bytes: what join tokens know it by.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub pin: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub subject: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub not_before: ::core::option::Option<::prost_types::Timestamp>,
+    #[prost(message, optional, tag = "4")]
+    pub not_after: ::core::option::Option<::prost_types::Timestamp>,
+    /// Certificates of it count.
+    #[prost(bool, tag = "5")]
+    pub trusted: bool,
+    /// Certificates should be of this one.
+    #[prost(bool, tag = "6")]
+    pub signs: bool,
+    /// The replica that answers signs with it.
+    #[prost(bool, tag = "7")]
+    pub replica_signs: bool,
+    /// Live ones that have a certificate of it.
+    #[prost(uint32, tag = "8")]
+    pub nodes: u32,
+    #[prost(uint32, tag = "9")]
+    pub operators: u32,
+    /// Join tokens that can still be used and know the control plane by it.
+    #[prost(uint32, tag = "10")]
+    pub join_tokens: u32,
+    /// Replicas that sign with it.
+    #[prost(uint32, tag = "12")]
+    pub replicas: u32,
+    /// Until when it vouches for a later root, so that those who know it alone find the control plane;
+    /// unset where it vouches for none.
+    #[prost(message, optional, tag = "11")]
+    pub vouches_until: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Somebody who has a certificate.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RootHolder {
+    /// "node", "operator" or "replica".
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    /// "default/web-1", "ann", "10.0.0.1:7443".
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Of a node: it has a stream to the replica that answers.
+    #[prost(bool, tag = "3")]
+    pub online: bool,
+    /// The root's, 32 bytes.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub pin: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrustRootRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub request_id: ::prost::bytes::Bytes,
+    /// The new root, X.509, DER.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub certificate: ::prost::bytes::Bytes,
+    /// The new root's key as the root that signs now certifies it, X.509, DER.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub cross_certificate: ::prost::bytes::Bytes,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TrustRootResponse {
+    #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireRootsRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub request_id: ::prost::bytes::Bytes,
+    /// Also while somebody live has a certificate of theirs: nodes get a new one by themselves, with
+    /// their key; operators have to be made anew.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireRootsResponse {
+    /// 32 bytes each.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub retired_pins: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupRequest {}
+/// First the header, then records in the order of their keys, then the end.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BackupResponse {
+    #[prost(oneof = "backup_response::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<backup_response::Part>,
+}
+/// Nested message and enum types in `BackupResponse`.
+pub mod backup_response {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Header(super::BackupHeader),
+        #[prost(message, tag = "2")]
+        Records(super::BackupRecords),
+        #[prost(message, tag = "3")]
+        End(super::BackupEnd),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupHeader {
+    /// The store's, 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub epoch: ::prost::bytes::Bytes,
+    /// All records are as they were at this revision.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    #[prost(string, tag = "3")]
+    pub trust_domain: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "4")]
+    pub at: ::core::option::Option<::prost_types::Timestamp>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct BackupRecords {
+    #[prost(message, repeated, tag = "1")]
+    pub records: ::prost::alloc::vec::Vec<BackupRecord>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupRecord {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BackupEnd {
+    #[prost(uint64, tag = "1")]
+    pub records: u64,
+    /// SHA-256 over all keys and values, each with its length before it (8 bytes, big-endian).
+    #[prost(bytes = "bytes", tag = "2")]
+    pub digest: ::prost::bytes::Bytes,
+}
 /// Who sees whom where no policy says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1683,6 +1853,134 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// A new certificate for the calling operator, of the present root and as long as the operator
+        /// lives. The CSR's key must be the operator's.
+        pub async fn renew_operator(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RenewOperatorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewOperatorResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/RenewOperator",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("wattle.admin.v1.AdminService", "RenewOperator"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// The certificate authority: its roots, and who has certificates of which.
+        pub async fn get_ca(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetCaResponse>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/GetCa",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "GetCa"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Adds a root that one of the present roots vouches for: everybody trusts it from then on, beside
+        /// the others.
+        pub async fn trust_root(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TrustRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TrustRootResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/TrustRoot",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "TrustRoot"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends the trust in every root older than the one that signs. Refused (FAILED_PRECONDITION) while
+        /// somebody live has a certificate of theirs, unless forced.
+        pub async fn retire_roots(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RetireRootsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireRootsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/RetireRoots",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "RetireRoots"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Everything that the store holds and another one would need, at one revision. No private key is
+        /// in it.
+        pub async fn backup(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BackupRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::BackupResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/Backup",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "Backup"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// What changes, from a revision on: resumable with the last revision received.
         pub async fn watch(
             &mut self,
@@ -1901,6 +2199,50 @@ pub mod admin_service_server {
             tonic::Response<super::RevokeOperatorResponse>,
             tonic::Status,
         >;
+        /// A new certificate for the calling operator, of the present root and as long as the operator
+        /// lives. The CSR's key must be the operator's.
+        async fn renew_operator(
+            &self,
+            request: tonic::Request<super::RenewOperatorRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RenewOperatorResponse>,
+            tonic::Status,
+        >;
+        /// The certificate authority: its roots, and who has certificates of which.
+        async fn get_ca(
+            &self,
+            request: tonic::Request<super::GetCaRequest>,
+        ) -> std::result::Result<tonic::Response<super::GetCaResponse>, tonic::Status>;
+        /// Adds a root that one of the present roots vouches for: everybody trusts it from then on, beside
+        /// the others.
+        async fn trust_root(
+            &self,
+            request: tonic::Request<super::TrustRootRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::TrustRootResponse>,
+            tonic::Status,
+        >;
+        /// Ends the trust in every root older than the one that signs. Refused (FAILED_PRECONDITION) while
+        /// somebody live has a certificate of theirs, unless forced.
+        async fn retire_roots(
+            &self,
+            request: tonic::Request<super::RetireRootsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RetireRootsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the Backup method.
+        type BackupStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::BackupResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Everything that the store holds and another one would need, at one revision. No private key is
+        /// in it.
+        async fn backup(
+            &self,
+            request: tonic::Request<super::BackupRequest>,
+        ) -> std::result::Result<tonic::Response<Self::BackupStream>, tonic::Status>;
         /// Server streaming response type for the Watch method.
         type WatchStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::WatchResponse, tonic::Status>,
@@ -2945,6 +3287,231 @@ pub mod admin_service_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/RenewOperator" => {
+                    #[allow(non_camel_case_types)]
+                    struct RenewOperatorSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RenewOperatorRequest>
+                    for RenewOperatorSvc<T> {
+                        type Response = super::RenewOperatorResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RenewOperatorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::renew_operator(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RenewOperatorSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/GetCa" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCaSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::GetCaRequest> for GetCaSvc<T> {
+                        type Response = super::GetCaResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetCaRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::get_ca(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCaSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/TrustRoot" => {
+                    #[allow(non_camel_case_types)]
+                    struct TrustRootSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::TrustRootRequest>
+                    for TrustRootSvc<T> {
+                        type Response = super::TrustRootResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TrustRootRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::trust_root(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TrustRootSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/RetireRoots" => {
+                    #[allow(non_camel_case_types)]
+                    struct RetireRootsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RetireRootsRequest>
+                    for RetireRootsSvc<T> {
+                        type Response = super::RetireRootsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RetireRootsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::retire_roots(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RetireRootsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/Backup" => {
+                    #[allow(non_camel_case_types)]
+                    struct BackupSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::BackupRequest>
+                    for BackupSvc<T> {
+                        type Response = super::BackupResponse;
+                        type ResponseStream = T::BackupStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BackupRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::backup(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BackupSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

@@ -45,7 +45,7 @@ pub struct Credential {
     /// X.509, DER.
     #[prost(bytes = "bytes", tag = "1")]
     pub certificate: ::prost::bytes::Bytes,
-    /// Root certificates, DER.
+    /// Root certificates, DER: as in Config.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub ca_certificates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(string, tag = "3")]

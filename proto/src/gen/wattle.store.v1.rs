@@ -98,6 +98,9 @@ pub struct Identity {
     /// Forgotten as soon as observed_endpoint changes.
     #[prost(message, optional, tag = "12")]
     pub mapping: ::core::option::Option<Mapping>,
+    /// SHA-256 of the SPKI of the root that its last certificate is of; empty: Cluster.first_root.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub root: ::prost::bytes::Bytes,
 }
 /// A NAT's, between a node and everybody else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -144,6 +147,9 @@ pub struct JoinToken {
     pub revoked: bool,
     #[prost(string, tag = "10")]
     pub created_by: ::prost::alloc::string::String,
+    /// SHA-256 of the SPKI of the root that the token names; empty: Cluster.first_root.
+    #[prost(bytes = "bytes", tag = "11")]
+    pub pin: ::prost::bytes::Bytes,
 }
 /// v1/operator/<operator id>.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -161,6 +167,9 @@ pub struct Operator {
     pub expires_at_millis: u64,
     #[prost(bool, tag = "6")]
     pub revoked: bool,
+    /// SHA-256 of the SPKI of the root that its last certificate is of; empty: Cluster.first_root.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub root: ::prost::bytes::Bytes,
 }
 /// v1/request/<principal>/<request id hex>: the answer a repeated request gets.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -174,16 +183,39 @@ pub struct Request {
     #[prost(uint64, tag = "3")]
     pub at_millis: u64,
 }
-/// v1/meta/cluster, made once.
+/// v1/meta/cluster, made once; only its roots change.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cluster {
     #[prost(string, tag = "1")]
     pub trust_domain: ::prost::alloc::string::String,
     #[prost(uint32, tag = "2")]
     pub schema_version: u32,
-    /// Root certificates, DER.
+    /// Root certificates that count, DER, in the order in which they were added.
     #[prost(bytes = "bytes", repeated, tag = "3")]
     pub ca_certificates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// What one root says of the next one's key: certificates, DER. Presented for as long as they live,
+    /// for those who know the older root alone.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub cross_certificates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// SHA-256 of the SPKI of the root that certificates should be of; empty: the first.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub signing_root: ::prost::bytes::Bytes,
+    /// The root of every record that names none; empty: the first.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub first_root: ::prost::bytes::Bytes,
+    /// Root certificates that no longer count, DER: join tokens may still know them.
+    #[prost(bytes = "bytes", repeated, tag = "7")]
+    pub retired_certificates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
+/// v1/meta/moving: other records are being written here, from another store or a backup. Whoever finds
+/// it without an epoch finds half of them, and no control plane begins on that.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Moving {
+    /// Where they come from, for people.
+    #[prost(string, tag = "1")]
+    pub from: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub begun_at_millis: u64,
 }
 /// v1/meta/horizon: agents can be resumed from this revision on.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -233,6 +265,9 @@ pub struct Replica {
     pub beat: u64,
     #[prost(message, optional, tag = "11")]
     pub last_change: ::core::option::Option<ChangeSummary>,
+    /// SHA-256 of the SPKI of the root that it signs with.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub root: ::prost::bytes::Bytes,
 }
 /// How far the last change that concerns anybody has come with the agents that are connected to one
 /// replica.

@@ -232,7 +232,8 @@ pub struct Config {
     /// Where the control plane listens, host:port.
     #[prost(string, repeated, tag = "7")]
     pub control_planes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Root certificates to trust, DER.
+    /// Root certificates to trust, DER. The first one is the one to have a certificate of: an agent whose
+    /// certificate is of another asks for a new one before it has to.
     #[prost(bytes = "bytes", repeated, tag = "8")]
     pub ca_certificates: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     /// Where the control plane saw this stream come from, with the agent's listen port: an endpoint

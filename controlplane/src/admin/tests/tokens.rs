@@ -28,7 +28,7 @@ async fn a_token_leads_here_and_its_secret_is_kept_as_a_hash() {
     let made = said(world.admin.create_join_token(by(ann, request)).await);
     let token: JoinToken = made.token.parse().unwrap();
     assert_eq!(token.addresses, world.replica.advertised);
-    assert_eq!(token.pin, world.replica.ca.pin());
+    assert_eq!(token.pin, world.replica.ca().pin());
     let shown = made.join_token.unwrap();
     assert_eq!(shown.id, token.id.as_bytes().as_slice());
     assert_eq!((shown.max_uses, shown.node_name.as_str()), (1, "db-1"));

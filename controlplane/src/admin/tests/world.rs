@@ -24,6 +24,7 @@ use super::store::Racing;
 use crate::{
     access::{Principal, Role},
     admin::Admin,
+    authority::{Authority, CaFiles},
     cluster,
     nodes::{Enrolled, Enrolment, Nodes},
     replica::Replica,
@@ -52,7 +53,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let store = Embedded::with_log(&folder.path().join("store.redb"), revisions).unwrap();
         let store = Arc::new(Racing::new(Arc::new(store)));
-        let cluster = cluster::open(&*store, folder.path(), SystemTime::now()).await.unwrap();
+        let cluster =
+            cluster::open(&*store, &CaFiles::of(folder.path()), SystemTime::now()).await.unwrap();
         let shutdown = Shutdown::new();
         let shared: Arc<dyn Store> = store.clone();
         let (feed, live) = Feed::new(shared.clone());
@@ -62,9 +64,8 @@ impl World {
             id: ReplicaId::new([9; 16]),
             store: shared.clone(),
             live: live.clone(),
-            ca: Arc::new(cluster.ca),
+            authority: Authority::new(cluster.trust).unwrap(),
             trust_domain: cluster.trust_domain,
-            roots: cluster.roots,
             advertised: vec!["192.0.2.1:7443".into()],
             roster: Roster::alone(&["192.0.2.1:7443".into()]),
             certificate_lifetime: Duration::from_secs(3600),
@@ -117,6 +118,7 @@ impl World {
             name: Some(name.parse().unwrap()),
             endpoints: Vec::new(),
             observed: None,
+            root: self.replica.ca().pin(),
         };
         self.nodes.enroll(wish).await.unwrap()
     }

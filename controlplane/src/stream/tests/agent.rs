@@ -284,8 +284,8 @@ async fn dialed(world: &World, network: &NetworkName, node: &Node) -> Channel {
         identity: Identity::Node { network: network.clone(), node: node.id },
     };
     let (lifetime, now) = (world.replica.certificate_lifetime, SystemTime::now());
-    let leaf = world.replica.ca.issue(&id, &node.key.csr_key(), lifetime, now).unwrap();
-    let tls = client_config(&world.replica.roots, Some((vec![leaf], node.key.as_ref())), None);
+    let leaf = world.replica.ca().issue(&id, &node.key.csr_key(), lifetime, now).unwrap();
+    let tls = client_config(&world.replica.roots(), Some((vec![leaf], node.key.as_ref())), None);
     let addresses = [world.address.to_string()];
     dial::channel(&addresses, Arc::new(tls.unwrap()), PATIENCE).await.unwrap().channel
 }

@@ -29,6 +29,7 @@ use wattle_runtime::shutdown::Shutdown;
 use super::veil::{Sight, Veil};
 use crate::{
     access::{AccessLayer, PeerInfo},
+    authority::{Authority, CaFiles},
     cluster::{self, Cluster},
     listener::{Connections, TlsListener},
     nodes::Nodes,
@@ -85,7 +86,8 @@ impl World {
         let store: Arc<dyn Store> =
             Arc::new(Embedded::open(&folder.path().join("store.redb")).unwrap());
         let now = SystemTime::now();
-        let cluster = cluster::open(store.as_ref(), folder.path(), now).await.unwrap();
+        let cluster =
+            cluster::open(store.as_ref(), &CaFiles::of(folder.path()), now).await.unwrap();
         let world = Self::start(Veil::over(store), cluster, folder).await;
         world.live.ready().await;
         world
@@ -95,7 +97,9 @@ impl World {
     pub(super) async fn unready() -> Self {
         let Self { replica, folder, veil, .. } = Self::new().await;
         veil.set(Sight::Gone);
-        let cluster = cluster::open(replica.store.as_ref(), folder.path(), SystemTime::now()).await;
+        let cluster =
+            cluster::open(replica.store.as_ref(), &CaFiles::of(folder.path()), SystemTime::now())
+                .await;
         Self::start(veil, cluster.unwrap(), folder).await
     }
 
@@ -109,9 +113,8 @@ impl World {
             id: ReplicaId::new([9; 16]),
             store: Arc::clone(&store),
             live: live.clone(),
-            ca: Arc::new(cluster.ca),
+            authority: Authority::new(cluster.trust).unwrap(),
             trust_domain: cluster.trust_domain,
-            roots: cluster.roots,
             advertised: vec!["127.0.0.1:7443".to_owned()],
             roster: Roster::alone(&["127.0.0.1:7443".to_owned()]),
             certificate_lifetime: YEAR,
@@ -127,7 +130,9 @@ impl World {
     /// Another replica on the same store.
     pub(super) async fn restarted(self) -> Self {
         let Self { replica, folder, enrolled, veil, .. } = self;
-        let cluster = cluster::open(replica.store.as_ref(), folder.path(), SystemTime::now()).await;
+        let cluster =
+            cluster::open(replica.store.as_ref(), &CaFiles::of(folder.path()), SystemTime::now())
+                .await;
         let mut world = Self::start(veil, cluster.unwrap(), folder).await;
         world.live.ready().await;
         world.enrolled = enrolled;
@@ -367,11 +372,11 @@ async fn listen(
         trust_domain: replica.trust_domain.clone(),
         identity: Identity::Replica(replica.id),
     };
-    let leaf = replica.ca.issue(&id, &key.csr_key(), YEAR, SystemTime::now()).unwrap();
+    let leaf = replica.ca().issue(&id, &key.csr_key(), YEAR, SystemTime::now()).unwrap();
     let mut chain = vec![leaf];
-    chain.extend(replica.roots.iter().cloned());
+    chain.extend(replica.roots().iter().cloned());
     let certificate = ReplicaCertificate::new(chain, &key).unwrap();
-    let tls = server_config(certificate, &replica.roots).unwrap();
+    let tls = server_config(certificate, &replica.roots()).unwrap();
     let listener = TlsListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), tls).await.unwrap();
     let address = listener.address().unwrap();
     let access = AccessLayer::new(

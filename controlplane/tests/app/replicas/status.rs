@@ -144,6 +144,7 @@ async fn black_hole(three: &Three) -> (TcpListener, ReplicaId) {
         stale: false,
         draining: false,
         fingerprint: Fingerprint::new([1; 32]),
+        root: Fingerprint::new([9; 32]),
         beat: 1,
         last_change: Summary::default(),
     };

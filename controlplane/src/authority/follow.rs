@@ -1,0 +1,100 @@
+//! Follows the store's roots and the key's file while the replica serves, and says in the store when
+//! a newer root begins to sign.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use wattle_certs::Ca;
+use wattle_proto::store as proto;
+
+use super::{Authority, CaFiles, Roots, Trust};
+use crate::store::{Store, StoreError, Stored, Transaction, keys};
+
+/// How often both are looked at: a rotation's steps are minutes apart, and whoever makes them waits
+/// to see each one done.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Follows until told to end.
+pub async fn keep(
+    authority: Authority,
+    files: CaFiles,
+    store: Arc<dyn Store>,
+    end: CancellationToken,
+) {
+    let mut timer = interval(EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = String::new();
+    while end.run_until_cancelled(timer.tick()).await.is_some() {
+        let problem = match look(&authority, &files, store.as_ref()).await {
+            Ok(problem) => problem.unwrap_or_default(),
+            // The feed says that the store can't be seen.
+            Err(error) => {
+                tracing::debug!(%error, "the store's roots can't be read");
+                continue;
+            }
+        };
+        // Once for each problem, not every two seconds.
+        if problem != said {
+            said = problem;
+            if !said.is_empty() {
+                tracing::error!(problem = said, "this replica's CA key is not what it should be");
+            }
+        }
+    }
+}
+
+/// Looks once. Returns what is wrong with the files: the replica goes on with the key it has.
+pub async fn look(
+    authority: &Authority,
+    files: &CaFiles,
+    store: &dyn Store,
+) -> Result<Option<String>, StoreError> {
+    let Some(stored) = store.get(&keys::cluster()).await? else { return Ok(None) };
+    let corrupt = |what: String| StoreError::Corrupt(format!("{}: {what}", stored.key));
+    let record =
+        proto::Cluster::decode(stored.value.clone()).map_err(|e| corrupt(e.to_string()))?;
+    let roots = Roots::read(&record).map_err(|error| corrupt(error.to_string()))?;
+    let files = files.clone();
+    let trusted = roots.trusted().to_vec();
+    let read = tokio::task::spawn_blocking(move || files.read_key_of(&trusted)).await;
+    let read = read.map_err(|error| StoreError::Unavailable(error.to_string()))?;
+    let before = authority.now();
+    let (ca, problem) = match read {
+        Ok(ca) if ca.pin() == before.ca.pin() => (before.ca.clone(), None),
+        Ok(ca) => (Arc::new(ca), None),
+        Err(error) => (before.ca.clone(), Some(error.to_string())),
+    };
+    take(authority, &before, Trust::new(ca.clone(), roots.clone()));
+    announce(store, &stored, record, &roots, &ca).await?;
+    Ok(problem)
+}
+
+fn take(authority: &Authority, before: &Trust, trust: Trust) {
+    let (pin, trusted) = (trust.ca.pin(), trust.roots.trusted().len());
+    match authority.replace(trust) {
+        Ok(false) => {}
+        Ok(true) if pin != before.ca.pin() => {
+            tracing::info!(root = %pin, "another root signs from now on");
+        }
+        Ok(true) => tracing::info!(trusted, "the roots have changed"),
+        Err(error) => tracing::error!(%error, "the store's roots can't be used"),
+    }
+}
+
+/// The first replica that signs with a newer root says so: from then on agents want certificates of
+/// that one. A conflict is another replica that did, or another step: the next look sees it.
+async fn announce(
+    store: &dyn Store,
+    read: &Stored,
+    mut record: proto::Cluster,
+    roots: &Roots,
+    ca: &Ca,
+) -> Result<(), StoreError> {
+    let Some(newer) = roots.signed_by(ca.pin()) else { return Ok(()) };
+    newer.write(&mut record);
+    let _ =
+        store.commit(Transaction::default().replace(read, record.encode_to_vec().into())).await?;
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! `restore`: a control plane out of a backup file, in an empty store.
+
+use std::{io::ErrorKind, path::PathBuf};
+
+use anyhow::{Context as _, ensure};
+use wattle_runtime::{clock, files, shutdown::Shutdown};
+use zeroize::Zeroizing;
+
+use super::place::{self, Place};
+use crate::{
+    authority::CaFiles,
+    moving::{
+        Moved,
+        file::{Backup, Part},
+        target::Target,
+    },
+    store::Store,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+No control plane may be running on the store, and the store must be empty: move an old store.redb \
+away first. The file is read as a whole before anything is written; a damaged one is refused, with the \
+place. The restored control plane begins a new epoch: agents come back by themselves, each is sent one \
+full set. Machines that joined after the backup was made are unknown to it: their `wattle-agent status` \
+says so, and what to do.
+
+Examples:
+  wattle-controlplane restore --in /backup/wattle-2026-11-25
+  wattle-controlplane restore --in all --with-ca --data-dir /var/lib/wattle/controlplane")]
+pub(super) struct Restore {
+    /// The file that `backup` wrote
+    #[arg(long = "in", value_name = "FILE")]
+    file: PathBuf,
+
+    /// Also write the CA's certificate and private key, which the file must hold; nothing that is
+    /// there is overwritten
+    #[arg(long)]
+    with_ca: bool,
+
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Restore {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let config = self.place.config()?;
+        let backup = Backup::open(&self.file)?;
+        ensure!(
+            backup.has_ca || !self.with_ca,
+            "{} holds no CA: it was made without --with-ca",
+            self.file.display()
+        );
+        let background = Shutdown::new();
+        let store = place::fresh(&config, config.store, &background).await?;
+        if self.with_ca {
+            write_ca(&backup, &config.ca)?;
+        }
+        let moved = fill(&backup, &*store, &self.file.display().to_string()).await?;
+        place::say(&format!(
+            "restored {} records of {}, digest {}; the control plane begins epoch {}",
+            moved.target.records,
+            backup.header.trust_domain,
+            moved.target.hex(),
+            moved.epoch
+        ))?;
+        if !config.ca.key.exists() {
+            place::say(&format!(
+                "the CA's private key isn't here: put it at {} before `serve`",
+                config.ca.key.display()
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+async fn fill(backup: &Backup, store: &dyn Store, named: &str) -> anyhow::Result<Moved> {
+    let mut target = Target::begin(store, named, clock::now()).await?;
+    let mut progress = place::progress("restored");
+    for part in backup.parts()? {
+        if let Part::Records(records) = part? {
+            for record in records {
+                target.put(record, &mut progress).await?;
+            }
+        }
+    }
+    Ok(target.finish(backup.tally, &mut progress).await?)
+}
+
+/// Before anything else is written: a CA that is there already and is another one would make the
+/// restored store useless.
+fn write_ca(backup: &Backup, files: &CaFiles) -> anyhow::Result<()> {
+    let (mut certificates, mut key) = (String::new(), Zeroizing::new(String::new()));
+    for part in backup.parts()? {
+        match part? {
+            Part::Records(_) => {}
+            Part::CaCertificates(text) => certificates = text,
+            Part::CaKey(text) => key = text,
+        }
+    }
+    for (path, text) in [(&files.certificate, &certificates), (&files.key, &*key)] {
+        match files::create_private(path, text.as_bytes()) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let same = std::fs::read_to_string(path).is_ok_and(|there| there == *text);
+                ensure!(same, "{} is there already, and is another one", path.display());
+            }
+            written => written.with_context(|| path.display().to_string())?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! An empty store that is filled. A marker is its first record and the epoch its last, so that a
+//! half-filled one is known for what it is: no control plane begins with it, and the next attempt
+//! begins again.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use prost::Message as _;
+use wattle_model::Epoch;
+use wattle_proto::store as proto;
+use wattle_runtime::clock::unix_millis;
+
+use super::{
+    MoveError, Moved, Progress, Record,
+    content::{Content, Tally},
+    source::Source,
+};
+use crate::store::{Key, Outcome, Store, Stored, Transaction, keys};
+
+/// Records and bytes of one transaction: far enough below what one may have.
+const BATCH: usize = 100;
+const BATCH_BYTES: usize = 512 << 10;
+/// Keys deleted at once of a half-filled store.
+const WIPED: usize = 100;
+/// Keys named of a store that isn't empty.
+const NAMED: usize = 3;
+
+/// A store that is being filled.
+pub struct Target<'a> {
+    store: &'a dyn Store,
+    marker: Stored,
+    batch: Transaction,
+    sent: Content,
+}
+
+/// Copies everything of one store to another, empty one.
+pub async fn copy(
+    from: &dyn Store,
+    to: &dyn Store,
+    named: &str,
+    now: SystemTime,
+    progress: Progress<'_>,
+) -> Result<Moved, MoveError> {
+    let mut source = Source::open(from).await?;
+    let mut target = Target::begin(to, named, now).await?;
+    while let Some(record) = source.next().await? {
+        target.put(record, &mut *progress).await?;
+    }
+    target.finish(source.tally(), progress).await
+}
+
+impl<'a> Target<'a> {
+    /// Begins to fill a store. One that is half-filled is emptied first; any other must be empty.
+    pub async fn begin(
+        store: &'a dyn Store,
+        from: &str,
+        now: SystemTime,
+    ) -> Result<Self, MoveError> {
+        let (key, value) = (keys::moving(), marker(from, now));
+        let half = store.get(&key).await?;
+        let transaction = match &half {
+            Some(half) if store.get(&keys::epoch()).await?.is_none() => {
+                Transaction::default().replace(half, value.clone())
+            }
+            _ => {
+                refuse_full(store).await?;
+                Transaction::default().create(key.clone(), value.clone())
+            }
+        };
+        let Outcome::Committed(modified) = store.commit(transaction).await? else {
+            return Err(MoveError::Contended);
+        };
+        let marker = Stored { key, value, modified };
+        if half.is_some() {
+            wipe(store, &marker).await?;
+        }
+        Ok(Self { store, marker, batch: Transaction::default(), sent: Content::default() })
+    }
+
+    /// Takes one more record. It is in the store at the end.
+    pub async fn put(&mut self, record: Record, progress: Progress<'_>) -> Result<(), MoveError> {
+        self.sent.count(&record);
+        let batch = std::mem::take(&mut self.batch).create(record.key, record.value);
+        self.batch = batch;
+        if self.batch.operations.len() >= BATCH || self.batch.bytes() >= BATCH_BYTES {
+            self.flush().await?;
+            progress(self.sent.records());
+        }
+        Ok(())
+    }
+
+    /// Compares what is there with what was `sent`, and only then makes it a control plane's.
+    pub async fn finish(mut self, sent: Tally, progress: Progress<'_>) -> Result<Moved, MoveError> {
+        self.flush().await?;
+        progress(self.sent.records());
+        let target = tally(self.store).await?;
+        if target != sent || self.sent.tally() != sent {
+            return Err(MoveError::Differs {
+                source_records: sent.records,
+                source_digest: sent.hex(),
+                target_records: target.records,
+                target_digest: target.hex(),
+            });
+        }
+        // Nobody has seen an earlier revision under the new epoch.
+        let horizon = proto::Horizon { revision: self.store.head().await?.0, marks: Vec::new() };
+        let epoch = Epoch::new(rand::random());
+        let last = Transaction::default()
+            .remove(&self.marker)
+            .create(keys::horizon(), horizon.encode_to_vec().into())
+            .create(keys::epoch(), Bytes::copy_from_slice(epoch.as_bytes()));
+        match self.store.commit(last).await? {
+            Outcome::Committed(_) => Ok(Moved { source: sent, target, epoch }),
+            Outcome::Conflict => Err(MoveError::Contended),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), MoveError> {
+        if self.batch.operations.is_empty() {
+            return Ok(());
+        }
+        // Whoever begins as well writes the marker anew.
+        let batch = std::mem::take(&mut self.batch).unchanged(&self.marker);
+        match self.store.commit(batch).await? {
+            Outcome::Committed(_) => Ok(()),
+            Outcome::Conflict => Err(MoveError::Contended),
+        }
+    }
+}
+
+/// What a store holds.
+pub async fn tally(store: &dyn Store) -> Result<Tally, MoveError> {
+    let mut content = Content::default();
+    let mut pages = store.snapshot(&keys::all()).await?.pages;
+    while let Some(page) = pages.try_next().await? {
+        for stored in &page {
+            content.take(stored)?;
+        }
+    }
+    Ok(content.tally())
+}
+
+fn marker(from: &str, now: SystemTime) -> Bytes {
+    let marker = proto::Moving { from: from.into(), begun_at_millis: unix_millis(now) };
+    marker.encode_to_vec().into()
+}
+
+async fn refuse_full(store: &dyn Store) -> Result<(), MoveError> {
+    if let Some(cluster) = store.get(&keys::cluster()).await?
+        && let Ok(record) = proto::Cluster::decode(cluster.value)
+    {
+        return Err(MoveError::NotEmpty(format!("the control plane {}", record.trust_domain)));
+    }
+    if let Some(process) = in_use(store).await? {
+        return Err(MoveError::NotEmpty(format!("{process}, which a running replica keeps there")));
+    }
+    let found = store.list(&keys::all(), None, NAMED).await?.items;
+    match found.is_empty() {
+        true => Ok(()),
+        false => {
+            let names: Vec<_> = found.iter().map(|stored| stored.key.to_string()).collect();
+            Err(MoveError::NotEmpty(names.join(", ")))
+        }
+    }
+}
+
+/// What a running replica keeps in a store, if one runs on it.
+pub async fn in_use(store: &dyn Store) -> Result<Option<Key>, MoveError> {
+    let live = store.list(&keys::live(), None, 1).await?.items;
+    Ok(live.into_iter().next().map(|stored| stored.key))
+}
+
+/// Empties a store whose `marker` is ours.
+async fn wipe(store: &dyn Store, marker: &Stored) -> Result<(), MoveError> {
+    let mut after: Option<Key> = None;
+    loop {
+        let page = store.list(&keys::all(), after.as_ref(), WIPED).await?;
+        let Some(last) = page.items.last() else { return Ok(()) };
+        after = Some(last.key.clone());
+        let others = page.items.into_iter().filter(|stored| stored.key != marker.key);
+        let delete = |all: Transaction, stored: Stored| all.delete(stored.key);
+        let wipe = others.fold(Transaction::default().unchanged(marker), delete);
+        if wipe.operations.is_empty() {
+            continue;
+        }
+        if store.commit(wipe).await? == Outcome::Conflict {
+            return Err(MoveError::Contended);
+        }
+    }
+}

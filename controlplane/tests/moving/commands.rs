@@ -1,0 +1,175 @@
+//! The commands, against a running control plane and without one.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+struct Machine {
+    folder: TempDir,
+}
+
+/// All that a command says about a data directory.
+pub(crate) fn run_in(data_dir: &Path, arguments: &str) -> String {
+    let mut command = program();
+    command.args(arguments.split_whitespace()).arg("--data-dir").arg(data_dir);
+    let Output { stdout, stderr, .. } = command.output().unwrap();
+    String::from_utf8([stdout, stderr].concat()).unwrap()
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wattle-controlplane"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WATTLE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A control plane that runs; killed when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = program();
+        command.args(arguments.split_whitespace()).arg("--data-dir").arg(self.data());
+        command.current_dir(self.folder.path());
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    #[track_caller]
+    fn done(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments}: {said}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        assert!(!output.status.success(), "{arguments}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn serve(&self) -> Running {
+        let mut command = self.command("serve --listen 127.0.0.1:0");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("listens on"), "{line:?}");
+        Running(child)
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// `digest <hex>` in what was said.
+fn digest(said: &str) -> String {
+    said.split("digest ").nth(1).unwrap().chars().take(64).collect()
+}
+
+#[test]
+fn a_backup_is_made_with_and_without_a_running_control_plane_and_restored_once() {
+    let (machine, other) = (Machine::new(), Machine::new());
+    let running = machine.serve();
+    let live = machine.done("backup --out live --with-ca");
+    assert!(live.contains("with the CA's private key"), "{live}");
+    assert_eq!(mode(&machine.folder.path().join("live")), 0o600);
+    let again = machine.refused("backup --out live");
+    assert!(again.contains("never overwritten"), "{again}");
+    drop(running);
+    let offline = machine.done("backup --out offline");
+    assert!(offline.contains("keep a copy of it apart"), "{offline}");
+    let key = fs::read(machine.data().join("ca.key")).unwrap();
+    let text = fs::read(machine.folder.path().join("offline")).unwrap();
+    assert!(!text.windows(27).any(|part| part == b"-----BEGIN PRIVATE KEY-----"));
+
+    let file = machine.folder.path().join("live");
+    let restored = other.done(&format!("restore --with-ca --in {}", file.display()));
+    assert_eq!(digest(&restored), digest(&live));
+    assert_eq!(fs::read(other.data().join("ca.key")).unwrap(), key);
+    assert_eq!(mode(&other.data().join("ca.key")), 0o600);
+    let twice = other.refused(&format!("restore --in {}", file.display()));
+    assert!(twice.contains("isn't empty") && twice.contains(".wattle.internal"), "{twice}");
+    let running = other.serve();
+    let busy = other.refused(&format!("restore --in {}", file.display()));
+    assert!(busy.contains("in use by another process"), "{busy}");
+    drop(running);
+
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let third = Machine::new();
+    let cut = third.refused(&format!("restore --in {}", file.display()));
+    assert!(cut.contains(&format!("ends at byte {}", bytes.len() / 2)), "{cut}");
+    assert!(!third.data().exists(), "nothing is made of a damaged file");
+    let none = third.refused("backup --out x");
+    assert!(none.contains("there is no store") && !third.data().exists(), "{none}");
+    let without = machine.folder.path().join("offline");
+    let no_ca = third.refused(&format!("restore --with-ca --in {}", without.display()));
+    assert!(no_ca.contains("holds no CA"), "{no_ca}");
+    let told = third.done(&format!("restore --in {}", without.display()));
+    assert!(told.contains("private key isn't here") && told.contains("ca.key"), "{told}");
+}
+
+#[test]
+fn a_ca_made_beforehand_is_what_the_first_start_takes() {
+    let machine = Machine::new();
+    let made = machine.done("ca init --trust-domain mesh.example");
+    let pin = |said: &str| {
+        let line = said.lines().find(|line| line.starts_with("pin")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    for name in ["ca.crt", "ca.key"] {
+        assert_eq!(mode(&machine.data().join(name)), 0o600);
+    }
+    assert!(machine.refused("ca init").contains("not overwritten"));
+    let offline = machine.done("ca show");
+    assert!(offline.contains("what the files say") && offline.contains(&pin(&made)), "{offline}");
+    let running = machine.serve();
+    let shown: serde_json::Value = serde_json::from_str(&machine.done("ca show -o json")).unwrap();
+    assert_eq!(shown["trust_domain"], "mesh.example");
+    assert_eq!(shown["roots"][0]["pin"], pin(&made).as_str());
+    assert_eq!(shown["rotation"], "none");
+    assert_eq!(
+        (&shown["roots"][0]["signs"], &shown["key_file"]),
+        (&true.into(), &pin(&made).into())
+    );
+    drop(running);
+    // From now on a CA without its store is a lost store.
+    fs::remove_file(machine.data().join("store.redb")).unwrap();
+    let lost = machine.refused("serve --listen 127.0.0.1:0");
+    assert!(lost.contains("store.redb is lost"), "{lost}");
+}
+
+#[test]
+fn a_copy_to_itself_is_refused() {
+    let machine = Machine::new();
+    let said = machine.refused("store copy --from embedded --to embedded");
+    assert!(said.contains("the same store"), "{said}");
+}
