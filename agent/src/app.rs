@@ -223,7 +223,9 @@ impl Agent {
         let (tell_removed, removed) = mpsc::channel(2);
         let (ask_leave, leaves) = mpsc::channel(1);
         let identity = SharedIdentity::new(build.state.clone(), build.identity);
+        let doubt = Arc::new(Notify::new());
         let parts = Parts {
+            doubt: doubt.clone(),
             identity: identity.clone(),
             set: CommittedSet::new(log, held),
             mesh: mesh.clone(),
@@ -244,7 +246,7 @@ impl Agent {
 
         work.spawn("reconcile", reconciler.run(work.token()));
         work.spawn("session", ends(session.run(), tell_removed.clone()));
-        work.spawn("renew", ends(renew::run(identity.clone(), work.token()), tell_removed));
+        work.spawn("renew", ends(renew::run(identity.clone(), doubt, work.token()), tell_removed));
         work.spawn("host", report::watch_host(interface, host, noticed, work.token()));
         front.spawn("status", socket::serve(listener, sources, ask_leave, front.token()));
         let (state, session) = (build.state, status);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
 use tonic::{Code, Status, transport::Channel};
-use wattle_proto::enroll::enrollment_service_client::EnrollmentServiceClient;
+use wattle_proto::{enroll::enrollment_service_client::EnrollmentServiceClient, reason};
 use wattle_runtime::dial::{self, DialError};
 
 use crate::state::identity::Identity;
@@ -69,7 +69,21 @@ pub(crate) fn request<T>(message: T) -> tonic::Request<T> {
 
 /// Whether a refusal says that the node was deleted.
 pub(crate) fn is_removed(status: &Status) -> bool {
-    status.metadata().get("wattle-reason").is_some_and(|reason| reason == "removed")
+    has_reason(status, reason::REMOVED)
+}
+
+/// Whether a refusal says that nobody knows the node.
+pub(crate) fn is_unknown(status: &Status) -> bool {
+    has_reason(status, reason::UNKNOWN)
+}
+
+/// Whether a call failed without an answer: the connection was made and then lost.
+pub(crate) fn is_unanswered(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+fn has_reason(status: &Status, reason: &str) -> bool {
+    status.metadata().get(reason::KEY).is_some_and(|found| found == reason)
 }
 
 /// A refusal in words: the control plane's own where it has some.

@@ -74,9 +74,7 @@ impl Session {
             link.send(convert::report(&report)).await?;
             link.reported = Some(report);
         }
-        // Of a set that this stream's epoch doesn't know, nothing can be said.
-        let same_epoch = self.parts.set.held().epoch() == Some(link.welcome.epoch);
-        if same_epoch && mesh.verified != link.verified {
+        if link.agrees && mesh.verified != link.verified {
             link.verified = mesh.verified;
             link.acks.verified();
         }
@@ -123,6 +121,7 @@ impl Session {
         for rejection in &rejected {
             tracing::warn!(?rejection, "an entry isn't applied");
         }
+        link.agrees = true;
         link.acks.applied(applied.at - arrived);
         if commit.mark.ack_wanted || !rejected.is_empty() {
             self.ack(link, rejected).await?;
@@ -168,16 +167,14 @@ impl Session {
 
     async fn heartbeat(&mut self, link: &mut Link, mark: Mark) -> Result<(), End> {
         // In the middle of a batch there is nothing to compare with.
-        let idle =
-            link.stage.is_empty() && self.parts.set.held().epoch() == Some(link.welcome.epoch);
-        if idle {
+        if link.stage.is_empty() && link.agrees {
             let held = self.parts.set.held();
             if held.digest() == mark.digest && held.revision() < mark.revision {
                 self.moved(mark.revision).await?;
             }
             self.compare(link, mark, false).await?;
         }
-        if mark.ack_wanted {
+        if mark.ack_wanted && link.agrees {
             self.ack(link, Vec::new()).await?;
         }
         Ok(())

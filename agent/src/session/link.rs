@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, client::Grpc, transport::Channel};
 use wattle_model::Revision;
 use wattle_proto::sync::SyncRequest;
-use wattle_runtime::dial;
+use wattle_runtime::dial::{self, DialError};
 
 use super::{
     acks::Acks,
@@ -49,6 +49,9 @@ pub(super) struct Link {
     pub(super) acks: Acks,
     /// The control plane has asked for it to be left.
     pub(super) leaving: Option<Leaving>,
+    /// The set held is one that this stream knows: it went on from there, or committed it. Of any
+    /// other there is nothing to be said on it.
+    pub(super) agrees: bool,
     heard: Instant,
     outgoing: mpsc::Sender<SyncRequest>,
     incoming: Streaming<Bytes>,
@@ -85,8 +88,13 @@ pub(super) enum End {
     Retry(Retry),
     /// The node was deleted.
     Removed,
+    /// The control plane doesn't know this node.
+    Unknown,
     /// Nobody could be reached.
     Unreachable(String),
+    /// The control plane was there, and hung up before it said a word: so it does with a certificate
+    /// that it doesn't believe.
+    Unanswered(String),
     /// The stream was accepted and then ended, as streams do.
     Lost(String),
     /// The control plane said what makes no sense.
@@ -106,7 +114,7 @@ impl Link {
     ) -> Result<Self, End> {
         let tls = control_plane::tls(identity).map_err(|error| End::Broken(error.to_string()))?;
         let dialed = dial::channel(addresses, Arc::new(tls), CONNECT).await;
-        let dialed = dialed.map_err(|error| End::Unreachable(error.to_string()))?;
+        let dialed = dialed.map_err(not_dialed)?;
         let (outgoing, requests) = mpsc::channel(OUTGOING);
         outgoing.try_send(hello).expect("a new channel has room for one");
 
@@ -121,6 +129,7 @@ impl Link {
             verified: Revision::ZERO,
             acks: Acks::default(),
             leaving: None,
+            agrees: !welcome.full_set,
             heard: Instant::now(),
             outgoing,
             incoming,
@@ -172,22 +181,34 @@ async fn first_word(
     requests: mpsc::Receiver<SyncRequest>,
 ) -> Result<(Streaming<Bytes>, Welcome), End> {
     let mut client = Grpc::new(channel);
-    client.ready().await.map_err(|error| End::Unreachable(error.to_string()))?;
+    client.ready().await.map_err(|error| End::Unanswered(error.to_string()))?;
     let path = PathAndQuery::from_static("/wattle.sync.v1.SyncService/Sync");
     let requests = Request::new(ReceiverStream::new(requests));
     let answer = client.streaming(requests, path, SyncCodec).await.map_err(refused)?;
     let mut incoming = answer.into_inner();
-    let welcome = welcome(next(&mut incoming).await?)?;
+    let welcome = welcome(first(&mut incoming).await?)?;
     Ok((incoming, welcome))
+}
+
+/// The first message.
+async fn first(incoming: &mut Streaming<Bytes>) -> Result<Message, End> {
+    next_or(incoming, refused).await
 }
 
 /// The next message of a kind that this version knows.
 async fn next(incoming: &mut Streaming<Bytes>) -> Result<Message, End> {
+    next_or(incoming, |status| lost(&status)).await
+}
+
+async fn next_or(
+    incoming: &mut Streaming<Bytes>,
+    failed: impl Fn(Status) -> End,
+) -> Result<Message, End> {
     loop {
         let bytes = match incoming.message().await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Err(End::Lost("the control plane ended the stream".into())),
-            Err(status) => return Err(lost(&status)),
+            Err(status) => return Err(failed(status)),
         };
         match convert::message(&bytes) {
             Ok(Some(message)) => return Ok(message),
@@ -206,9 +227,18 @@ fn welcome(first: Message) -> Result<Welcome, End> {
     }
 }
 
+/// Nobody answered as it should.
+fn not_dialed(error: DialError) -> End {
+    match error.hung_up() {
+        true => End::Unanswered(error.to_string()),
+        false => End::Unreachable(error.to_string()),
+    }
+}
+
 /// The call itself was refused.
 fn refused(status: Status) -> End {
     match lost(&status) {
+        End::Lost(reason) if control_plane::is_unanswered(&status) => End::Unanswered(reason),
         End::Lost(reason) => End::Unreachable(reason),
         end => end,
     }
@@ -217,6 +247,8 @@ fn refused(status: Status) -> End {
 fn lost(status: &Status) -> End {
     if control_plane::is_removed(status) {
         End::Removed
+    } else if control_plane::is_unknown(status) {
+        End::Unknown
     } else {
         End::Lost(control_plane::describe(status))
     }

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     select,
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -51,6 +51,12 @@ const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// No wait is longer, so a control plane that is back has all its agents within this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Times in a row that the control plane may hang up before the certificate is doubted.
+const DOUBTED_AFTER: u32 = 3;
+/// What a node that nobody knows says of itself.
+const UNKNOWN: &str = "the control plane doesn't know this node: it was perhaps restored from a \
+                       backup made before this machine joined; the mesh stays as it is, until on this \
+                       machine somebody runs `wattle-agent leave --force` and joins anew";
 /// Two machines with one identity push each other out; this keeps it slow and visible.
 const DISPLACED_WAIT: Duration = Duration::from_secs(60);
 
@@ -67,6 +73,8 @@ pub(crate) struct Parts {
     pub(crate) host: watch::Receiver<Arc<Host>>,
     /// Endpoints given by flag, instead of guessed ones.
     pub(crate) declared: Vec<Endpoint>,
+    /// Told when the certificate seems not to be believed.
+    pub(crate) doubt: Arc<Notify>,
 }
 
 /// How the session ended for good.
@@ -87,6 +95,8 @@ pub(crate) struct Session {
     backoff: Backoff,
     /// Streams that this run has tried to open.
     streams: u64,
+    /// Times in a row that the control plane hung up before its first word.
+    unanswered: u32,
     mesh_status: watch::Receiver<MeshStatus>,
     status: watch::Sender<SessionStatus>,
     ended: CancellationToken,
@@ -116,6 +126,7 @@ impl Session {
             agreement: Agreement::default(),
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             streams: 0,
+            unanswered: 0,
             mesh_status: parts.mesh.status(),
             parts,
             status,
@@ -214,6 +225,7 @@ impl Session {
     fn accepted(&mut self, link: &Link) {
         let welcome = link.welcome;
         self.addresses.accepted(&link.address);
+        self.unanswered = 0;
         if self.parts.set.held().epoch() != Some(welcome.epoch) {
             self.agreement.new_epoch();
         }
@@ -237,6 +249,15 @@ impl Session {
             End::Leave => (SessionState::Connecting, "drained".into(), self.lost()),
             End::Lost(why) => (SessionState::Connecting, why, self.lost()),
             End::Unreachable(why) => (SessionState::Connecting, why, self.unreachable()),
+            End::Unanswered(why) => {
+                self.unanswered += 1;
+                // A replica that dies hangs up, too, but not again and again.
+                if self.unanswered.is_multiple_of(DOUBTED_AFTER) {
+                    self.parts.doubt.notify_one();
+                }
+                (SessionState::Connecting, why, self.unreachable())
+            }
+            End::Unknown => (SessionState::Unknown, UNKNOWN.into(), self.unreachable()),
             End::Broken(why) => {
                 self.addresses.turn(false);
                 (SessionState::Connecting, format!("protocol: {why}"), self.backoff.next())
@@ -283,8 +304,10 @@ impl Session {
     }
 
     fn disconnected(&self, state: SessionState, why: String) {
-        let was_connected = self.status.borrow().state == SessionState::Connected;
-        if was_connected {
+        let before = self.status.borrow().state;
+        if state == SessionState::Unknown && before != state {
+            tracing::warn!("{why}");
+        } else if before == SessionState::Connected {
             tracing::info!(why, "disconnected; the mesh stays as it is");
         } else {
             tracing::debug!(why, "not connected");

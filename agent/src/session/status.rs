@@ -37,6 +37,8 @@ pub(crate) enum SessionState {
     Connected,
     /// Another machine runs with the same identity: waiting before trying again.
     Displaced,
+    /// The control plane doesn't know this node: trying again, until somebody decides.
+    Unknown,
     /// The node was deleted.
     Removed,
 }
@@ -48,6 +50,7 @@ impl SessionState {
             Self::Connecting => "connecting",
             Self::Connected => "connected",
             Self::Displaced => "displaced",
+            Self::Unknown => "unknown",
             Self::Removed => "removed",
         }
     }

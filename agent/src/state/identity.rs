@@ -78,6 +78,11 @@ impl SharedIdentity {
         self.present.borrow().clone()
     }
 
+    /// Tells of every change.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Identity>> {
+        self.present.subscribe()
+    }
+
     /// Changes the identity, on disk and then for all readers; nothing is written where nothing
     /// changes. Blocks on the disk for some milliseconds, a few times in the life of a certificate.
     pub(crate) fn update(&self, change: impl FnOnce(&mut Identity)) -> Result<(), StateError> {

@@ -54,7 +54,7 @@ pub(crate) struct Set {
 /// The stream to the control plane.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
-    /// `connecting`, `connected`, `displaced` or `removed`.
+    /// `connecting`, `connected`, `displaced`, `unknown` or `removed`.
     pub(crate) state: String,
     /// The address connected to, or tried.
     pub(crate) control_plane: Option<String>,

@@ -31,6 +31,43 @@ async fn a_stale_replica_is_accepted_only_after_all_were_tried() {
     agent.stop().await;
 }
 
+/// The store was set back: of what the agent holds, and has verified, the new stream knows nothing.
+#[tokio::test]
+async fn nothing_is_said_of_a_set_that_the_stream_does_not_know() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let mut stream = bench.filled(&[1]).await;
+    stream.ack_where(5, |ack| ack.verified_revision == 5).await;
+    drop(stream);
+    let mut stream = bench.replica.stream().await;
+    stream.welcome(EPOCH, true).await;
+    // Longer than an ack that is owed would wait.
+    let ack = tokio::time::timeout(Duration::from_millis(2500), stream.ack()).await;
+    assert!(ack.is_err(), "{ack:?}");
+    stream.commit(3, true, (vec![peer(2)], &[]), &[peer(2)]).await;
+    let ack = stream.ack().await;
+    assert_eq!((ack.revision, ack.verified_revision <= 3), (3, true), "{ack:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_nobody_knows_keeps_its_mesh_and_says_so() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    drop(bench.filled(&[1]).await);
+    for _ in 0..2 {
+        let mut status = tonic::Status::permission_denied("no such node");
+        status.metadata_mut().insert("wattle-reason", "unknown".parse().unwrap());
+        bench.replica.stream().await.fail(status).await;
+    }
+    let status = agent.status_where(|status| status.session.state == "unknown").await;
+    assert!(status.session.error.unwrap().contains("leave --force"));
+    assert_eq!(bench.peers(), [key(1)]);
+    let _stream = bench.filled(&[1]).await;
+    agent.status_where(|status| status.session.state == "connected").await;
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn retry_waits_as_long_as_it_is_told() {
     let mut bench = Bench::new().await;
