@@ -211,6 +211,12 @@ impl ControlPlane {
         serde_json::from_str(&text).with_context(|| format!("{arguments:?} printed {text}"))
     }
 
+    /// `wattle-controlplane` with these arguments, on its host and data folder.
+    pub fn manage(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.host.command(binary("wattle-controlplane")?);
+        run(command.args(arguments).arg("--data-dir").arg(&self.data))
+    }
+
     /// How many agents it has sent a whole set since it was started.
     pub fn full_sets(&self) -> Result<u64> {
         let status = self.json(&["status"])?;
