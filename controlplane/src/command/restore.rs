@@ -1,6 +1,9 @@
 //! `restore`: a control plane out of a backup file, in an empty store.
 
-use std::{io::ErrorKind, path::PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
 use wattle_runtime::{clock, files, shutdown::Shutdown};
@@ -12,18 +15,18 @@ use crate::{
     moving::{
         Moved,
         file::{Backup, Part},
-        target::Target,
+        target::{Occupied, Target},
     },
-    store::Store,
 };
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 No control plane may be running on the store, and the store must be empty: move an old store.redb \
-away first. The file is read as a whole before anything is written; a damaged one is refused, with the \
+away first, or have what is there deleted with --replace. The file is read as a whole before anything is written; a damaged one is refused, with the \
 place. The restored control plane begins a new epoch: agents come back by themselves, each is sent one \
 full set. Machines that joined after the backup was made are unknown to it: their `wattle-agent status` \
-says so, and what to do.
+says so, and what to do. An interrupted restore is begun again by the same command, and no control \
+plane starts on half of one.
 
 Examples:
   wattle-controlplane restore --in /backup/wattle-2026-11-25
@@ -38,6 +41,10 @@ pub(super) struct Restore {
     #[arg(long)]
     with_ca: bool,
 
+    /// Delete what the store holds first, for good
+    #[arg(long)]
+    replace: bool,
+
     #[command(flatten)]
     place: Place,
 }
@@ -51,12 +58,19 @@ impl Restore {
             "{} holds no CA: it was made without --with-ca",
             self.file.display()
         );
+        let ca = if self.with_ca { Some(BackedUpCa::read(&backup)?) } else { None };
+        if let Some(ca) = &ca {
+            ca.refuse_another(&config.ca)?;
+        }
         let background = Shutdown::new();
         let store = place::fresh(&config, config.store, &background).await?;
-        if self.with_ca {
-            write_ca(&backup, &config.ca)?;
+        let occupied = if self.replace { Occupied::Replace } else { Occupied::Refuse };
+        let named = self.file.display().to_string();
+        let target = Target::begin(&*store, occupied, &named, clock::now()).await?;
+        if let Some(ca) = &ca {
+            ca.write(&config.ca)?;
         }
-        let moved = fill(&backup, &*store, &self.file.display().to_string()).await?;
+        let moved = fill(&backup, target).await?;
         place::say(&format!(
             "restored {} records of {}, digest {}; the control plane begins epoch {}",
             moved.target.records,
@@ -74,8 +88,7 @@ impl Restore {
     }
 }
 
-async fn fill(backup: &Backup, store: &dyn Store, named: &str) -> anyhow::Result<Moved> {
-    let mut target = Target::begin(store, named, clock::now()).await?;
+async fn fill(backup: &Backup, mut target: Target<'_>) -> anyhow::Result<Moved> {
     let mut progress = place::progress("restored");
     for part in backup.parts()? {
         if let Part::Records(records) = part? {
@@ -87,25 +100,50 @@ async fn fill(backup: &Backup, store: &dyn Store, named: &str) -> anyhow::Result
     Ok(target.finish(backup.tally, &mut progress).await?)
 }
 
-/// Before anything else is written: a CA that is there already and is another one would make the
-/// restored store useless.
-fn write_ca(backup: &Backup, files: &CaFiles) -> anyhow::Result<()> {
-    let (mut certificates, mut key) = (String::new(), Zeroizing::new(String::new()));
-    for part in backup.parts()? {
-        match part? {
-            Part::Records(_) => {}
-            Part::CaCertificates(text) => certificates = text,
-            Part::CaKey(text) => key = text,
-        }
-    }
-    for (path, text) in [(&files.certificate, &certificates), (&files.key, &*key)] {
-        match files::create_private(path, text.as_bytes()) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let same = std::fs::read_to_string(path).is_ok_and(|there| there == *text);
-                ensure!(same, "{} is there already, and is another one", path.display());
+/// The CA of a backup, whose two files are as it holds them.
+struct BackedUpCa {
+    certificates: String,
+    key: Zeroizing<String>,
+}
+
+impl BackedUpCa {
+    fn read(backup: &Backup) -> anyhow::Result<Self> {
+        let (mut certificates, mut key) = (String::new(), Zeroizing::new(String::new()));
+        for part in backup.parts()? {
+            match part? {
+                Part::Records(_) => {}
+                Part::CaCertificates(text) => certificates = text,
+                Part::CaKey(text) => key = text,
             }
-            written => written.with_context(|| path.display().to_string())?,
         }
+        Ok(Self { certificates, key })
     }
-    Ok(())
+
+    fn texts<'a>(&'a self, files: &'a CaFiles) -> [(&'a Path, &'a str); 2] {
+        [(&files.certificate, &self.certificates), (&files.key, &self.key)]
+    }
+
+    /// Before anything is written: with another CA the restored store would be useless.
+    fn refuse_another(&self, files: &CaFiles) -> anyhow::Result<()> {
+        for (path, text) in self.texts(files).into_iter().filter(|(path, _)| path.exists()) {
+            let same = std::fs::read_to_string(path).is_ok_and(|there| there == text);
+            ensure!(
+                same,
+                "{} is there already, and is another one: move it away, or leave out --with-ca",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// What is there already is the same.
+    fn write(&self, files: &CaFiles) -> anyhow::Result<()> {
+        for (path, text) in self.texts(files) {
+            match files::create_private(path, text.as_bytes()) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                written => written.with_context(|| path.display().to_string())?,
+            }
+        }
+        Ok(())
+    }
 }

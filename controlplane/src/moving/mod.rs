@@ -45,9 +45,15 @@ pub enum MoveError {
         /// What is wrong with it.
         what: String,
     },
-    /// The target is in use.
-    #[error("the target isn't empty: it holds {0}")]
+    /// The target has records.
+    #[error("the target isn't empty: it holds {0}; with --replace that is deleted first, for good")]
     NotEmpty(String),
+    /// A replica runs on the target.
+    #[error(
+        "a replica runs on it ({0}): stop every one first; those that were killed are forgotten \
+         within 10 seconds"
+    )]
+    InUse(Key),
     /// Two of these run at once.
     #[error("somebody else is moving records into the target: let one of the two finish")]
     Contended,

@@ -26,6 +26,15 @@ const WIPED: usize = 100;
 /// Keys named of a store that isn't empty.
 const NAMED: usize = 3;
 
+/// What becomes of records that are in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupied {
+    /// They are somebody's: nothing is done.
+    Refuse,
+    /// They go.
+    Replace,
+}
+
 /// A store that is being filled.
 pub struct Target<'a> {
     store: &'a dyn Store,
@@ -34,16 +43,17 @@ pub struct Target<'a> {
     sent: Content,
 }
 
-/// Copies everything of one store to another, empty one.
+/// Copies everything of one store to another.
 pub async fn copy(
     from: &dyn Store,
     to: &dyn Store,
+    occupied: Occupied,
     named: &str,
     now: SystemTime,
     progress: Progress<'_>,
 ) -> Result<Moved, MoveError> {
     let mut source = Source::open(from).await?;
-    let mut target = Target::begin(to, named, now).await?;
+    let mut target = Target::begin(to, occupied, named, now).await?;
     while let Some(record) = source.next().await? {
         target.put(record, &mut *progress).await?;
     }
@@ -51,28 +61,38 @@ pub async fn copy(
 }
 
 impl<'a> Target<'a> {
-    /// Begins to fill a store. One that is half-filled is emptied first; any other must be empty.
+    /// Begins to fill a store. One that is half-filled is emptied first, and so is another one where
+    /// that is wanted. The marker takes the epoch's place at once: what is half-emptied is nobody's
+    /// either.
     pub async fn begin(
         store: &'a dyn Store,
+        occupied: Occupied,
         from: &str,
         now: SystemTime,
     ) -> Result<Self, MoveError> {
         let (key, value) = (keys::moving(), marker(from, now));
-        let half = store.get(&key).await?;
-        let transaction = match &half {
-            Some(half) if store.get(&keys::epoch()).await?.is_none() => {
-                Transaction::default().replace(half, value.clone())
-            }
-            _ => {
-                refuse_full(store).await?;
-                Transaction::default().create(key.clone(), value.clone())
+        let (half, epoch) = (store.get(&key).await?, store.get(&keys::epoch()).await?);
+        let transaction = match (&half, &epoch) {
+            (Some(half), None) => Transaction::default().replace(half, value.clone()),
+            (_, epoch) => {
+                if let Some(process) = in_use(store).await? {
+                    return Err(MoveError::InUse(process));
+                }
+                if occupied == Occupied::Refuse {
+                    refuse_full(store).await?;
+                }
+                let begin = Transaction::default().create(key.clone(), value.clone());
+                match epoch {
+                    Some(epoch) => begin.remove(epoch),
+                    None => begin.as_read(keys::epoch(), None),
+                }
             }
         };
         let Outcome::Committed(modified) = store.commit(transaction).await? else {
             return Err(MoveError::Contended);
         };
         let marker = Stored { key, value, modified };
-        if half.is_some() {
+        if half.is_some() || occupied == Occupied::Replace {
             wipe(store, &marker).await?;
         }
         Ok(Self { store, marker, batch: Transaction::default(), sent: Content::default() })
@@ -151,9 +171,6 @@ async fn refuse_full(store: &dyn Store) -> Result<(), MoveError> {
         && let Ok(record) = proto::Cluster::decode(cluster.value)
     {
         return Err(MoveError::NotEmpty(format!("the control plane {}", record.trust_domain)));
-    }
-    if let Some(process) = in_use(store).await? {
-        return Err(MoveError::NotEmpty(format!("{process}, which a running replica keeps there")));
     }
     let found = store.list(&keys::all(), None, NAMED).await?.items;
     match found.is_empty() {

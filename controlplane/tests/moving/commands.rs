@@ -9,7 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 
-struct Machine {
+/// A machine with a data directory.
+pub(crate) struct Machine {
     folder: TempDir,
 }
 
@@ -21,7 +22,7 @@ pub(crate) fn run_in(data_dir: &Path, arguments: &str) -> String {
     String::from_utf8([stdout, stderr].concat()).unwrap()
 }
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wattle-controlplane"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WATTLE_")) {
         command.env_remove(name);
@@ -30,7 +31,7 @@ fn program() -> Command {
 }
 
 /// A control plane that runs; killed when it is dropped.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -40,11 +41,11 @@ impl Drop for Running {
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn data(&self) -> std::path::PathBuf {
+    pub(crate) fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
     }
 
@@ -60,7 +61,7 @@ impl Machine {
     }
 
     #[track_caller]
-    fn done(&self, arguments: &str) -> String {
+    pub(crate) fn done(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{arguments}: {said}");
@@ -68,13 +69,13 @@ impl Machine {
     }
 
     #[track_caller]
-    fn refused(&self, arguments: &str) -> String {
+    pub(crate) fn refused(&self, arguments: &str) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments}");
         String::from_utf8(output.stderr).unwrap()
     }
 
-    fn serve(&self) -> Running {
+    pub(crate) fn serve(&self) -> Running {
         let mut command = self.command("serve --listen 127.0.0.1:0");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
@@ -90,7 +91,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// `digest <hex>` in what was said.
-fn digest(said: &str) -> String {
+pub(crate) fn digest(said: &str) -> String {
     said.split("digest ").nth(1).unwrap().chars().take(64).collect()
 }
 

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use wattle_controlplane::{
     authority::CaFiles,
     cluster, horizon,
-    moving::{MoveError, Moved, target},
+    moving::{
+        MoveError, Moved,
+        target::{self, Occupied},
+    },
     store::{
         Key, Operation, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch,
         WatchError,
@@ -23,14 +26,22 @@ use wattle_controlplane::{
     },
 };
 use wattle_etcd::{EtcdCluster, Version};
-use wattle_model::{At, History, Revision};
+use wattle_model::{At, History, ReplicaId, Revision};
 use wattle_proto::record::{NodeBody, decode_history};
 use wattle_runtime::shutdown::Shutdown;
 
 use crate::{Place, network};
 
 async fn copy(from: &dyn Store, to: &dyn Store) -> Result<Moved, MoveError> {
-    target::copy(from, to, "a test", SystemTime::now(), &mut |_| {}).await
+    copy_onto(Occupied::Refuse, from, to).await
+}
+
+async fn copy_onto(
+    occupied: Occupied,
+    from: &dyn Store,
+    to: &dyn Store,
+) -> Result<Moved, MoveError> {
+    target::copy(from, to, occupied, "a test", SystemTime::now(), &mut |_| {}).await
 }
 
 /// Everything but what belongs to one store: bit for bit, but for histories.
@@ -110,6 +121,27 @@ async fn a_target_in_use_is_refused_and_named() {
     assert!(error.contains("v1/what/is/this"), "{error}");
     let error = copy(&*Place::empty().store, &*Place::empty().store).await.unwrap_err();
     assert!(matches!(error, MoveError::Nothing(_)), "{error}");
+
+    // Told to, it takes the place of what is there, but not of what is used.
+    let replica = keys::replica(ReplicaId::new([1; 16]));
+    used.put(replica.clone(), "?").await;
+    let error = copy_onto(Occupied::Replace, &*from.store, &*used.store).await.unwrap_err();
+    assert!(matches!(error, MoveError::InUse(_)), "{error}");
+    let gone = Transaction::default().delete(replica);
+    let _ = used.store.commit(gone).await.unwrap();
+    assert_eq!(used.all().await, before);
+    for used in [&used, &foreign] {
+        // Cut on its way, what was there is nobody's, and what is to come isn't either.
+        for commits in [1, 2, 4] {
+            let cut = Faulty::after(&used.store, commits);
+            copy_onto(Occupied::Replace, &*from.store, &cut).await.unwrap_err();
+            let files = CaFiles::of(from.folder.path());
+            let error = cluster::open(&*used.store, &files, SystemTime::now()).await.unwrap_err();
+            assert!(error.to_string().contains("half-way into this store"), "{error}");
+        }
+        let moved = copy_onto(Occupied::Replace, &*from.store, &*used.store).await.unwrap();
+        assert_eq!(moved.source, moved.target);
+    }
 }
 
 /// Cut after every so many transactions: half of a copy is nobody's control plane and nobody's source,
@@ -231,6 +263,10 @@ async fn a_control_plane_grows_into_etcd_and_back() {
     assert_eq!(moved_back.target, moved.source);
     let error = copy(&*from.store, &store).await.unwrap_err();
     assert!(matches!(error, MoveError::NotEmpty(_)), "{error}");
+    let lease = keys::replica(ReplicaId::new([1; 16]));
+    store.announce(lease, Bytes::new()).await.unwrap();
+    let error = copy_onto(Occupied::Replace, &*from.store, &store).await.unwrap_err();
+    assert!(matches!(error, MoveError::InUse(_)), "{error}");
 
     // The same by the command, into a place of its own. The file is in use until then.
     let url = etcd.urls()[0].clone();

@@ -4,6 +4,7 @@
 
 mod commands;
 mod copies;
+mod killed;
 
 use std::{
     sync::Arc,
