@@ -86,9 +86,12 @@ impl Observations {
         room
     }
 
-    /// What the agent said of a peer before is out of date.
-    pub(super) fn forget(&mut self, peer: NodeId) {
-        self.waiting.remove(&peer);
+    /// The agent says what is known. What it said of the same peer before is out of date, and when the
+    /// peer may be asked about again stays.
+    pub(super) fn supersede(&mut self, seen: Seen) {
+        if let Some(waiting) = self.waiting.get_mut(&seen.peer) {
+            waiting.seen = seen;
+        }
     }
 
     /// When there is something to look into, if there is.
@@ -192,9 +195,11 @@ mod tests {
             advance(Duration::from_millis(100)).await;
             assert!(observations.begin().is_none(), "too soon");
         }
+        observations.supersede(seen(1, 100));
+        assert!(observations.begin().is_none(), "too soon");
         advance(Duration::from_secs(21)).await;
         let (latest, answer) = observations.begin().unwrap();
-        assert_eq!(latest.endpoint, seen(1, 99).endpoint);
+        assert_eq!(latest.endpoint, seen(1, 100).endpoint);
         drop(answer);
         observations.ended().await;
         assert_eq!(observations.due(), Some(Instant::now() + RETRY_AFTER), "the store failed");

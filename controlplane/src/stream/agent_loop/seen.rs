@@ -27,7 +27,7 @@ impl AgentLoop {
                 self.counts().count_observation_unseen(1);
             } else if let Some(seen) = Seen::now(said) {
                 if self.is_known(&seen) {
-                    self.observations.forget(peer);
+                    self.observations.supersede(seen);
                 } else if !self.observations.offer(seen) {
                     self.counts().count_observation_dropped(1);
                 }

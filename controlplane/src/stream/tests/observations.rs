@@ -68,7 +68,8 @@ async fn a_port_that_another_node_saw_reaches_everybody() {
     say(&mut hub, hidden.id, "198.51.100.1:4000", SECOND).await;
     until_at(&mut other, hidden.id, &[OWN, "198.51.100.1:4000"]).await;
     assert_eq!(mapping(&world, &hidden).await, Some(4000));
-    assert_eq!(world.sessions.counts().observations_accepted(), 1);
+    let accepted = || world.sessions.counts().observations_accepted();
+    eventually(|| accepted() == 1).await;
 
     // It holds for as long as the node is seen where it was, and no longer.
     agent.report(&[endpoint("10.0.0.6:51820")], 51820).await;
