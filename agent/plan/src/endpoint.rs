@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 use wattle_model::{Endpoint, PublicKey};
 
-use crate::ObservedPeer;
+use crate::{Desired, Observed, ObservedPeer, Translated};
 
 /// A session is refused by WireGuard at this age; until then the path worked.
 const FRESH: Duration = Duration::from_secs(180);
@@ -26,10 +26,16 @@ const UNANSWERED: Duration = Duration::from_secs(10);
 /// plane says of it: that has been on its way for as long.
 const FRESHER: Duration = Duration::from_secs(10);
 
+/// How long a peer that is new, or somewhere else, may take to speak up.
+const EXPECTED: Duration = Duration::from_secs(30);
+
 /// What the agent remembers of its peers' endpoints between two looks at the device.
 #[derive(Debug, Default)]
 pub struct EndpointMemory {
     attached: Vec<IpNet>,
+    nat: Option<IpAddr>,
+    /// Numbers what is found of peers behind NAT.
+    found: u64,
     peers: BTreeMap<PublicKey, Peer>,
 }
 
@@ -45,6 +51,12 @@ struct Peer {
     learnt: Option<Mark>,
     /// When the control plane withdrew it although it was fresher.
     doubted: Option<Mark>,
+    /// Bytes received when the candidates last changed: what comes later says where the peer is.
+    heard: u64,
+    /// When that was, while nothing has come.
+    expected: Option<Instant>,
+    /// Where it was found behind NAT, and the number of that.
+    found: Option<(SocketAddr, u64)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +71,12 @@ impl EndpointMemory {
     /// from now on; they move no peer that has an endpoint.
     pub fn set_attached(&mut self, subnets: Vec<IpNet>) {
         self.attached = subnets;
+    }
+
+    /// The address of the NAT that this host is behind: where the control plane sees it and it isn't.
+    /// Ranks as above.
+    pub const fn set_nat(&mut self, address: Option<IpAddr>) {
+        self.nat = address;
     }
 
     /// Forgets the peers that `keep` refuses.
@@ -81,21 +99,24 @@ impl EndpointMemory {
     ) -> Option<SocketAddr> {
         let before = self.peers.remove(&key);
         let ranked = self.rank(candidates);
-        let mut next = Peer { candidates: candidates.to_vec(), ..Peer::default() };
+        let mut next = Peer::after(before.as_ref(), candidates, observed, now);
         let mut chosen = None;
         match observed.and_then(|peer| Some((peer, peer.endpoint?))) {
             None => chosen = ranked.first().copied(),
             Some((peer, current)) => {
                 next.learnt = before.as_ref().and_then(|b| b.learnt(peer, current, now));
                 let withdrew = before.as_ref().is_some_and(|b| b.withdrew(current, candidates));
+                let port = before.as_ref().and_then(|b| b.translated(current, candidates));
                 let doubted = before.as_ref().and_then(|b| b.doubted);
                 let works = doubted.is_some_and(|mark| peer.rx_bytes > mark.rx);
-                if withdrew && next.learnt.is_some_and(|mark| mark.is_fresher(peer, now)) {
+                let fresher = next.learnt.is_some_and(|mark| mark.is_fresher(peer, now))
+                    || port.is_some() && is_fresh(peer) && doubted.is_none_or(|d| d.is_recent(now));
+                if withdrew && fresher {
                     // Until it is known whether it works, what was said before still holds.
                     next.candidates = before.map(|b| b.candidates).unwrap_or_default();
                     next.doubted = doubted.or(Some(Mark::new(peer, now)));
                 } else if withdrew && !works || is_lost(peer, current, candidates) {
-                    chosen = ranked.first().copied();
+                    chosen = port.or(ranked.first().copied());
                 } else {
                     next.unanswered = waiting(before.and_then(|b| b.unanswered), peer, now);
                     let expired = next.unanswered.take_if(|mark| mark.expired(peer, now)).is_some();
@@ -115,22 +136,59 @@ impl EndpointMemory {
         self.peers.values().any(|peer| peer.doubted.is_some())
     }
 
-    /// Best first: a subnet that this host is in, then global addresses, then private ones of
-    /// somewhere else; an address family that this host doesn't have comes last. Equals stay in the
-    /// control plane's order.
+    /// Peers that are heard from behind a NAT: at an address that is a candidate's, with a port that
+    /// is none's, since the control plane last said where they are.
+    pub fn translated(&mut self, desired: &Desired, observed: &Observed) -> Vec<Translated> {
+        let mut all = Vec::new();
+        for spec in desired.peers() {
+            let peer = observed.peers.get(&spec.public_key);
+            let found = peer.and_then(|peer| Some((peer.endpoint?, peer.last_handshake?, peer)));
+            let known = self.peers.get_mut(&spec.public_key);
+            let (Some((at, handshake, peer)), Some(known)) = (found, known) else { continue };
+            let hidden = has_address(&spec.endpoints, at.ip()) && !has(&spec.endpoints, at);
+            let Ok(endpoint) = Endpoint::new(at) else { continue };
+            if !hidden || !is_fresh(peer) || peer.rx_bytes <= known.heard {
+                continue;
+            }
+            let number = match known.found {
+                Some((before, number)) if before == at => number,
+                _ => {
+                    self.found += 1;
+                    self.found
+                }
+            };
+            known.found = Some((at, number));
+            all.push(Translated { node: spec.node, endpoint, handshake, number });
+        }
+        all
+    }
+
+    /// Whether a peer that is new, or was told to be somewhere else, may speak up any moment.
+    pub fn is_expecting(&self, now: Instant) -> bool {
+        let soon = |since: Instant| now.saturating_duration_since(since) < EXPECTED;
+        self.peers.values().any(|peer| peer.expected.is_some_and(soon))
+    }
+
+    /// Best first: a subnet that this host is in, then private addresses behind the same NAT as this
+    /// host, then global addresses, then private ones of somewhere else; an address family that this
+    /// host doesn't have comes last. Equals stay in the control plane's order.
     fn rank(&self, candidates: &[Endpoint]) -> Vec<SocketAddr> {
         let mut ranked: Vec<SocketAddr> = candidates.iter().map(Endpoint::socket_addr).collect();
+        // Where networks see each other through a private address, a proxy's say, it says nothing.
+        let same_site = self.nat.is_some_and(|nat| is_global(nat) && has_address(candidates, nat));
         ranked.sort_by_key(|candidate| {
             let ip = candidate.ip();
             let family = |net: &IpNet| net.addr().is_ipv4() == ip.is_ipv4();
             if self.attached.iter().any(|net| net.contains(&ip)) {
                 0
             } else if !self.attached.is_empty() && !self.attached.iter().any(family) {
-                3
+                4
             } else if is_global(ip) {
+                2
+            } else if same_site {
                 1
             } else {
-                2
+                3
             }
         });
         ranked
@@ -138,6 +196,42 @@ impl EndpointMemory {
 }
 
 impl Peer {
+    /// What is remembered of a peer with these candidates, before anything is chosen.
+    fn after(
+        before: Option<&Self>,
+        candidates: &[Endpoint],
+        peer: Option<&ObservedPeer>,
+        now: Instant,
+    ) -> Self {
+        let mut next = Self { candidates: candidates.to_vec(), ..Self::default() };
+        let received = peer.map_or(0, |peer| peer.rx_bytes);
+        match before {
+            // Counters begin anew with the device.
+            Some(before) if before.candidates == candidates => {
+                next.heard = before.heard.min(received);
+                next.expected = before.expected.filter(|_| received <= next.heard);
+            }
+            _ => (next.heard, next.expected) = (received, Some(now)),
+        }
+        let moved = |before: &&Self| addresses(&before.candidates).ne(addresses(candidates));
+        next.found = before.filter(|before| !moved(before)).and_then(|before| before.found);
+        next
+    }
+
+    /// Where the endpoint in use went, if nothing but its port changed while the peer's other
+    /// candidates stayed: that is what others say of a peer behind NAT. Of one that listens on another
+    /// port, all change.
+    fn translated(&self, current: SocketAddr, candidates: &[Endpoint]) -> Option<SocketAddr> {
+        if self.candidates.len() < 2 || self.candidates.len() != candidates.len() {
+            return None;
+        }
+        let pairs = self.candidates.iter().zip(candidates);
+        let mut changed = pairs.filter(|(before, now)| before != now);
+        let (before, now) = changed.next()?;
+        let only = changed.next().is_none() && before.socket_addr() == current;
+        (only && now.socket_addr().ip() == current.ip()).then(|| now.socket_addr())
+    }
+
     /// Whether the control plane moved the peer away from the endpoint in use. Behind NAT the
     /// endpoint in use is no candidate, but its address is one's: such a peer hasn't moved while
     /// that address stays.
@@ -170,7 +264,11 @@ impl Mark {
     }
 
     fn is_fresher(&self, peer: &ObservedPeer, now: Instant) -> bool {
-        is_fresh(peer) && now.saturating_duration_since(self.since) < FRESHER
+        is_fresh(peer) && self.is_recent(now)
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < FRESHER
     }
 }
 
@@ -190,6 +288,10 @@ fn has(candidates: &[Endpoint], endpoint: SocketAddr) -> bool {
 
 fn has_address(candidates: &[Endpoint], address: IpAddr) -> bool {
     candidates.iter().any(|candidate| candidate.socket_addr().ip() == address)
+}
+
+fn addresses(candidates: &[Endpoint]) -> impl Iterator<Item = IpAddr> {
+    candidates.iter().map(|candidate| candidate.socket_addr().ip())
 }
 
 /// The mark to go on with: none while the path works, a new one while nothing is sent.

@@ -17,7 +17,7 @@ mod touched;
 pub use desired::{DEFAULT_MTU, Desired, DeviceSpec, Update};
 pub use diff::diff;
 pub use endpoint::EndpointMemory;
-pub use observed::{Maker, Observed, ObservedPeer, Repaired};
+pub use observed::{Maker, Observed, ObservedPeer, Repaired, Translated};
 pub use op::{Op, Prefixes, SetPeer};
 pub use route::{Family, Route, Rule, RuleKind, Table};
 pub use target::{RejectReason, Rejected};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use wattle_model::PublicKey;
+use wattle_model::{Endpoint, NodeId, PublicKey};
 
 use crate::{Route, Rule};
 
@@ -71,4 +71,17 @@ pub struct ObservedPeer {
     pub rx_bytes: u64,
     /// Bytes sent, handshakes included.
     pub tx_bytes: u64,
+}
+
+/// A peer behind a NAT: the device hears from it at an endpoint that the control plane doesn't know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translated {
+    /// Which node.
+    pub node: NodeId,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// How long ago the last handshake completed.
+    pub handshake: Duration,
+    /// Rises with each endpoint that is found, and stays with it.
+    pub number: u64,
 }

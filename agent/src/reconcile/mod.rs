@@ -11,8 +11,8 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use wattle_model::{PublicKey, Revision};
-use wattle_plan::{Observed, Update};
+use wattle_model::{Endpoint, NodeId, PublicKey, Revision};
+use wattle_plan::{Observed, Translated, Update};
 
 pub(crate) use self::{
     drift::Repairs,
@@ -67,6 +67,29 @@ pub(crate) struct MeshStatus {
     pub(crate) errors: Vec<String>,
 }
 
+/// Where the device hears from a peer behind NAT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// Which node.
+    pub(crate) node: NodeId,
+    /// From where.
+    pub(crate) endpoint: Endpoint,
+    /// When the last handshake completed.
+    pub(crate) handshake: Instant,
+    /// Rises with each new one.
+    pub(crate) number: u64,
+}
+
+impl Sighting {
+    fn now(found: Translated) -> Self {
+        let Translated { node, endpoint, handshake, number } = found;
+        let now = Instant::now();
+        // A machine that has been up for less than a handshake's age has another clock.
+        let handshake = now.checked_sub(handshake).unwrap_or(now);
+        Self { node, endpoint, handshake, number }
+    }
+}
+
 /// The device in full, looked at now, for `status`.
 #[derive(Debug)]
 pub(crate) struct Description {
@@ -93,6 +116,7 @@ pub(crate) struct Stopped;
 pub(crate) struct Mesh {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<MeshStatus>,
+    sightings: watch::Receiver<Vec<Sighting>>,
     public_key: PublicKey,
 }
 
@@ -120,6 +144,11 @@ impl Mesh {
     /// How the device stands, now and whenever that changes.
     pub(crate) fn status(&self) -> watch::Receiver<MeshStatus> {
         self.status.clone()
+    }
+
+    /// Where peers behind NAT are heard from: as many as there are peers, at the most.
+    pub(crate) fn sightings(&self) -> watch::Receiver<Vec<Sighting>> {
+        self.sightings.clone()
     }
 
     /// The device's public key.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +22,7 @@ use wattle_plan::{
 };
 
 use super::{
-    Applied, Change, Description, Mesh, MeshStatus, REQUESTS, Request,
+    Applied, Change, Description, Mesh, MeshStatus, REQUESTS, Request, Sighting,
     drift::{Drift, faults},
 };
 use crate::{
@@ -37,6 +37,9 @@ const VERIFY: Duration = Duration::from_millis(100);
 const HURRIED: u32 = 3;
 /// While a peer doesn't answer or an operation failed.
 const RESTLESS: Duration = Duration::from_secs(5);
+/// While a peer that is new, or elsewhere, may speak up: where it is behind NAT, others wait to be
+/// told from where it did.
+const WATCHFUL: Duration = Duration::from_secs(2);
 /// While all is well: only somebody else's meddling with the peers would be found, of which the
 /// kernel says nothing. Found and undone within 30 s.
 const QUIET: Duration = Duration::from_secs(25);
@@ -101,6 +104,7 @@ pub(crate) struct Reconciler {
     unsettled: u32,
     requests: mpsc::Receiver<Request>,
     status: watch::Sender<MeshStatus>,
+    sightings: watch::Sender<Vec<Sighting>>,
 }
 
 impl Reconciler {
@@ -125,6 +129,7 @@ impl Reconciler {
             repairs: BTreeMap::new(),
             errors: Vec::new(),
         });
+        let (sightings, seen) = watch::channel(Vec::new());
         let addresses = settings.addresses.on_interface();
         let device = DeviceSpec { listen_port, addresses, mtu: mtu.unwrap_or(DEFAULT_MTU), mark };
         let mut desired = Desired::new(own, device);
@@ -148,8 +153,10 @@ impl Reconciler {
             unsettled: 0,
             requests,
             status,
+            sightings,
         };
-        Ok((reconciler, Mesh { requests: sender, status: statuses, public_key }))
+        let mesh = Mesh { requests: sender, status: statuses, sightings: seen, public_key };
+        Ok((reconciler, mesh))
     }
 
     /// Brings the mesh back from what was committed before, with nobody's help.
@@ -274,10 +281,11 @@ impl Reconciler {
     /// peers whose operations the device refused.
     async fn reconcile(&mut self, wait: Duration) -> Vec<Rejection> {
         let host = self.surroundings.host.borrow_and_update().clone();
-        let before =
-            std::mem::replace(&mut self.desired.keepalive, keepalive(self.observed_at, &host));
+        let nat = nat(self.observed_at, &host);
+        let before = std::mem::replace(&mut self.desired.keepalive, nat.map(|_| KEEPALIVE));
         self.in_step &= self.desired.keepalive == before;
         self.memory.set_attached(host.attached());
+        self.memory.set_nat(nat);
         match self.observe_and_apply(&host, wait).await {
             Ok(failed) => failed,
             Err(error) => {
@@ -297,6 +305,7 @@ impl Reconciler {
         observed.repaired.splice(..0, std::mem::take(&mut self.repaired));
         self.size(host, &observed);
         let ops = diff(&self.desired, &observed, &mut self.memory, Instant::now().into_std());
+        self.publish_sightings(&observed);
         self.look = begun.elapsed();
         let drifted = std::mem::take(&mut self.in_step);
         if drifted {
@@ -339,7 +348,14 @@ impl Reconciler {
             .values()
             .any(|peer| peer.tx_bytes > 0 && peer.last_handshake.is_none_or(|age| age >= FRESH));
         let restless = restless || self.memory.is_undecided();
-        self.look_within(if restless { RESTLESS } else { QUIET });
+        // Who is behind NAT itself is rarely spoken to by whom it hasn't spoken to.
+        let watchful =
+            self.desired.keepalive.is_none() && self.memory.is_expecting(Instant::now().into_std());
+        self.look_within(match (watchful, restless) {
+            (true, _) => WATCHFUL,
+            (false, true) => RESTLESS,
+            (false, false) => QUIET,
+        });
         let (port, mtu) = (observed.listen_port, observed.mtu);
         self.status.send_if_modified(|status| {
             let before = status.clone();
@@ -370,6 +386,18 @@ impl Reconciler {
 
     fn publish_failed(&self, ops: &[Op], failed: &[Failed]) {
         self.publish(failed.iter().map(|f| format!("{:?}: {}", ops[f.op], f.reason)).collect());
+    }
+
+    /// Says where peers behind NAT are. Only another endpoint is news; how long ago they spoke is kept
+    /// up to date for whoever looks later.
+    fn publish_sightings(&mut self, observed: &Observed) {
+        let found = self.memory.translated(&self.desired, observed);
+        let found: Vec<_> = found.into_iter().map(Sighting::now).collect();
+        self.sightings.send_if_modified(|before| {
+            let news = found.iter().any(|new| before.iter().all(|old| old.number != new.number));
+            *before = found;
+            news
+        });
     }
 
     fn publish(&self, errors: Vec<String>) {
@@ -415,8 +443,8 @@ impl Reconciler {
     }
 }
 
-/// Behind NAT, where the control plane sees an address that is none of this machine's own, peers
-/// reach this node only as long as it keeps the mapping open.
-fn keepalive(observed: Option<SocketAddr>, host: &Host) -> Option<u16> {
-    observed.is_some_and(|at| !host.has(at.ip())).then_some(KEEPALIVE)
+/// The address of the NAT that this node is behind: where the control plane sees an address that is
+/// none of this machine's own. Peers reach this node only as long as it keeps the mapping open.
+fn nat(observed: Option<SocketAddr>, host: &Host) -> Option<IpAddr> {
+    observed.map(|at| at.ip()).filter(|address| !host.has(*address))
 }

@@ -27,7 +27,7 @@ use wattle_proto::{
 
 pub(crate) use self::{
     enrollment::{Asked, Enrollment},
-    sync::{Stream, digest_of, has, key, node, peer},
+    sync::{Stream, digest_of, has, key, node, peer, peer_at},
 };
 use crate::{
     settings::{Addresses, Settings},

@@ -4,13 +4,13 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use wattle_model::{Digest, Epoch, NodeId, PeerSpec, PublicKey, Revision};
+use wattle_model::{Digest, Endpoint, Epoch, NodeId, PeerSpec, PublicKey, Revision};
 use wattle_proto::{
     entry,
     sync::{
-        Ack, Commit, Config, Drain, Frame, Heartbeat, Hello, Inspect, Inspected, Removed, Report,
-        Resync, Retry, SyncRequest, SyncResponse, Welcome, retry::Reason, sync_request,
-        sync_response::Message, sync_service_server::SyncService,
+        Ack, Commit, Config, Drain, Frame, Heartbeat, Hello, Inspect, Inspected, Observations,
+        Removed, Report, Resync, Retry, SyncRequest, SyncResponse, Welcome, retry::Reason,
+        sync_request, sync_response::Message, sync_service_server::SyncService,
     },
 };
 
@@ -158,6 +158,14 @@ impl Stream {
         }
     }
 
+    pub(crate) async fn observations(&mut self) -> Observations {
+        loop {
+            if let sync_request::Message::Observations(seen) = self.request().await {
+                return seen;
+            }
+        }
+    }
+
     pub(crate) async fn resync(&mut self) -> Resync {
         loop {
             if let sync_request::Message::Resync(resync) = self.request().await {
@@ -222,13 +230,19 @@ pub(crate) fn key(n: u8) -> PublicKey {
 
 /// Peer `n`: its key and the last byte of its address are `n`.
 pub(crate) fn peer(n: u8) -> Bytes {
+    peer_at(n, &[])
+}
+
+/// Peer `n` with candidates.
+pub(crate) fn peer_at(n: u8, endpoints: &[&str]) -> Bytes {
+    let endpoint = |text: &&str| Endpoint::new(text.parse().unwrap()).unwrap();
     entry::encode(&PeerSpec {
         node: node(n),
         name: format!("peer-{n}").parse().unwrap(),
         public_key: key(n),
         ipv4: Some([10, 90, 0, n].into()),
         ipv6: None,
-        endpoints: vec![],
+        endpoints: endpoints.iter().map(endpoint).collect(),
     })
 }
 

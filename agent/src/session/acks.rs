@@ -40,6 +40,11 @@ impl Acks {
         self.owed.take().map_or(Duration::ZERO, |owed| owed.took)
     }
 
+    /// Whether an ack is due.
+    pub(super) fn are_due(&self) -> bool {
+        self.owed.as_ref().is_some_and(|owed| owed.due <= Instant::now())
+    }
+
     /// Waits until an ack is due; for ever where none is owed. Safe to drop and call again.
     pub(super) async fn due(&self) {
         match &self.owed {

@@ -14,6 +14,7 @@ use wattle_proto::{
 };
 
 use crate::{
+    reconcile::Sighting,
     report::Report,
     settings::{self, Settings},
     state::held::{ConfigHash, Difference, Held},
@@ -312,6 +313,18 @@ pub(super) fn inspected(query: u64, seen: Option<&ObservedPeer>) -> sync::SyncRe
         handshake_millis_ago: handshake
             .map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX)),
     }))
+}
+
+/// Where peers behind NAT are.
+pub(super) fn observations(sightings: &[Sighting]) -> sync::SyncRequest {
+    let observations = sightings.iter().map(|seen| sync::Observation {
+        node_id: Bytes::copy_from_slice(seen.node.as_bytes()),
+        endpoint: seen.endpoint.to_bytes().into(),
+        handshake_millis_ago: u64::try_from(seen.handshake.elapsed().as_millis())
+            .unwrap_or(u64::MAX),
+    });
+    let observations = observations.collect();
+    request(sync_request::Message::Observations(sync::Observations { observations }))
 }
 
 /// Asks for a full set.

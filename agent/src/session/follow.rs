@@ -37,10 +37,12 @@ impl Session {
             () = self.ended.cancelled() => return Err(End::Stopped),
             message = link.next() => match message? {
                 Some(message) => message,
-                None => return self.ack(link, Vec::new()).await,
+                None if link.acks.are_due() => return self.ack(link, Vec::new()).await,
+                None => return Ok(()),
             },
             Ok(()) = self.mesh_status.changed() => return Ok(()),
             Ok(()) = self.parts.host.changed() => return Ok(()),
+            Ok(()) = self.sightings.changed() => return Ok(()),
         };
         match message {
             Message::Frame(frame) => self.frame(link, frame).await,
@@ -64,8 +66,8 @@ impl Session {
         }
     }
 
-    /// Says whatever the control plane doesn't know yet: where this machine may be reached, and
-    /// that the device was found as it should be.
+    /// Says whatever the control plane doesn't know yet: where this machine may be reached, where
+    /// peers behind NAT are, and that the device was found as it should be.
     async fn tell(&mut self, link: &mut Link) -> Result<(), End> {
         let mesh = self.mesh_status.borrow_and_update().clone();
         let host = self.parts.host.borrow_and_update().clone();
@@ -73,6 +75,10 @@ impl Session {
         if mesh.listen_port != 0 && link.reported.as_ref() != Some(&report) {
             link.send(convert::report(&report)).await?;
             link.reported = Some(report);
+        }
+        let new = link.told.tell(&self.sightings.borrow_and_update());
+        if !new.is_empty() {
+            link.send(convert::observations(&new)).await?;
         }
         if link.agrees && mesh.verified != link.verified {
             link.verified = mesh.verified;

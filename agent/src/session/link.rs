@@ -20,6 +20,7 @@ use super::{
     codec::SyncCodec,
     convert::{self, Message, Retry, Welcome},
     stage::Stage,
+    told::Told,
 };
 use crate::{control_plane, report::Report, state::identity::Identity};
 
@@ -47,6 +48,8 @@ pub(super) struct Link {
     pub(super) verified: Revision,
     /// What is to be acked.
     pub(super) acks: Acks,
+    /// What was said of peers behind NAT.
+    pub(super) told: Told,
     /// The control plane has asked for it to be left.
     pub(super) leaving: Option<Leaving>,
     /// The set held is one that this stream knows: it went on from there, or committed it. Of any
@@ -128,6 +131,7 @@ impl Link {
             reported: None,
             verified: Revision::ZERO,
             acks: Acks::default(),
+            told: Told::default(),
             leaving: None,
             agrees: !welcome.full_set,
             heard: Instant::now(),
@@ -136,7 +140,7 @@ impl Link {
         })
     }
 
-    /// The next message; `None` where an ack is due before it comes. Safe to drop and call again.
+    /// The next message; `None` where something is to be said before it comes. Safe to drop and call again.
     /// Ends the stream when three heartbeats have been missed, and interrupts it when it is time to
     /// leave.
     pub(super) async fn next(&mut self) -> Result<Option<Message>, End> {
@@ -145,6 +149,7 @@ impl Link {
         let next = select! {
             next = timeout_at(deadline, next(&mut self.incoming)) => next,
             () = self.acks.due() => return Ok(None),
+            () = self.told.due() => return Ok(None),
             () = sleep_until(leaving.unwrap_or(deadline)), if leaving.is_some() => {
                 return Err(End::Leave);
             }

@@ -13,6 +13,7 @@ mod stage;
 mod status;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +39,7 @@ pub(crate) use self::{
 };
 use crate::{
     kernel::Host,
-    reconcile::{Mesh, MeshStatus},
+    reconcile::{Mesh, MeshStatus, Sighting},
     state::{committed_set::CommittedSet, held::Held, identity::SharedIdentity},
 };
 
@@ -98,6 +99,7 @@ pub(crate) struct Session {
     /// Times in a row that the control plane hung up before its first word.
     unanswered: u32,
     mesh_status: watch::Receiver<MeshStatus>,
+    sightings: watch::Receiver<Vec<Sighting>>,
     status: watch::Sender<SessionStatus>,
     ended: CancellationToken,
 }
@@ -128,6 +130,7 @@ impl Session {
             streams: 0,
             unanswered: 0,
             mesh_status: parts.mesh.status(),
+            sightings: parts.mesh.sightings(),
             parts,
             status,
             ended,

@@ -6,7 +6,9 @@ use std::{
 };
 
 use wattle_model::PeerSpec;
-use wattle_plan::{Desired, EndpointMemory, Observed, ObservedPeer, Op, SetPeer, Update, diff};
+use wattle_plan::{
+    Desired, EndpointMemory, Observed, ObservedPeer, Op, SetPeer, Translated, Update, diff,
+};
 
 use crate::simulated::*;
 
@@ -71,6 +73,13 @@ impl Scene {
             sent.extend(self.look());
         }
         sent
+    }
+
+    /// Where the peer was found behind NAT, at the last look.
+    fn found(&mut self) -> Option<(SocketAddr, u64)> {
+        let found = self.memory.translated(&self.desired, &self.observe());
+        let [Translated { endpoint, number, .. }] = found[..] else { return None };
+        Some((endpoint.socket_addr(), number))
     }
 
     fn handshake(&mut self) {
@@ -217,4 +226,112 @@ fn an_endpoint_just_learnt_from_the_peer_is_fresher_than_the_control_plane() {
 
     let mut silent = scene();
     assert_eq!(silent.look(), Some(at("203.0.113.99:51820")), "nothing came from there since");
+}
+
+#[test]
+fn behind_the_same_nat_private_addresses_come_first() {
+    let first = |attached: &str, nat: &str, candidates: &[&str]| {
+        let mut scene = Scene::new(&[attached], candidates);
+        scene.memory.set_nat(Some(at(nat).ip()));
+        scene.look()
+    };
+    let (routed, seen) = ("172.16.0.1/24", "198.51.100.7:1");
+    assert_eq!(first(routed, seen, &[ELSEWHERE, PUBLIC]), Some(at(ELSEWHERE)));
+    assert_eq!(first("192.168.1.9/24", seen, &[ELSEWHERE, PUBLIC, LAN]), Some(at(LAN)));
+    assert_eq!(first(routed, "203.0.113.9:1", &[ELSEWHERE, PUBLIC]), Some(at(PUBLIC)), "another");
+    // Whoever comes to the control plane through a proxy's private address isn't at one site.
+    let proxied = "10.9.9.9:51820";
+    assert_eq!(first(routed, proxied, &[ELSEWHERE, PUBLIC, proxied]), Some(at(PUBLIC)));
+}
+
+const TRANSLATED: &str = "198.51.100.7:40001";
+
+#[test]
+fn a_peer_behind_nat_is_found_where_it_is_heard_from() {
+    let mut scene = Scene::new(&[], &[LAN, PUBLIC]);
+    scene.look();
+    assert_eq!(scene.found(), None, "nothing was heard");
+    scene.seen.endpoint = Some(at(TRANSLATED));
+    scene.handshake();
+    scene.look();
+    let first = scene.found().unwrap();
+    assert_eq!(first.0, at(TRANSLATED));
+    scene.seen.last_handshake = Some(Duration::from_secs(180));
+    assert_eq!(scene.found(), None, "too long ago");
+    scene.handshake();
+    assert_eq!(scene.found(), Some(first), "the same is no news");
+
+    scene.publish(&[LAN, TRANSLATED]);
+    scene.look();
+    assert_eq!(scene.found(), None, "it is known");
+    // Somebody else says otherwise. Only what comes from there now can contradict.
+    scene.publish(&[LAN, "198.51.100.7:40002"]);
+    scene.look();
+    assert_eq!(scene.found(), None, "nothing was heard since");
+    scene.handshake();
+    assert_eq!(scene.found(), Some(first), "which was said already");
+
+    scene.seen.endpoint = Some(at("198.51.100.7:40003"));
+    assert_eq!(scene.found(), Some((at("198.51.100.7:40003"), first.1 + 1)));
+    scene.seen.endpoint = Some(at("203.0.113.77:40003"));
+    assert_eq!(scene.found(), None, "the control plane doesn't see it there");
+    scene.publish(&[LAN, "203.0.113.77:51820"]);
+    scene.look();
+    scene.handshake();
+    assert_eq!(scene.found().unwrap().1, first.1 + 2, "now it does");
+    // Moved away and back: the control plane has forgotten the port.
+    scene.publish(&[LAN, PUBLIC]);
+    scene.look();
+    scene.seen.endpoint = Some(at("198.51.100.7:40003"));
+    scene.handshake();
+    assert_eq!(scene.found().unwrap().1, first.1 + 3);
+}
+
+/// What others say of a port may be wrong, or meant for others: a path that works stays.
+#[test]
+fn another_port_of_a_nat_is_taken_where_the_one_in_use_is_silent() {
+    let moved = "198.51.100.7:40002";
+    let scene = |handshake: bool| {
+        let mut scene = Scene::new(&["172.16.0.1/24"], &[LAN, TRANSLATED]);
+        assert_eq!(scene.look(), Some(at(TRANSLATED)));
+        if handshake {
+            scene.handshake();
+            scene.look();
+        }
+        scene.publish(&[LAN, moved]);
+        scene
+    };
+    let mut new = scene(false);
+    assert_eq!(new.look(), Some(at(moved)), "it never worked");
+
+    let mut silent = scene(true);
+    assert_eq!(silent.look(), None);
+    assert!(silent.memory.is_undecided());
+    silent.now += Duration::from_secs(9);
+    assert_eq!(silent.look(), None);
+    silent.now += Duration::from_secs(1);
+    assert_eq!(silent.look(), Some(at(moved)));
+
+    let mut answers = scene(true);
+    assert_eq!(answers.look(), None);
+    answers.seen.rx_bytes += 100;
+    answers.now += Duration::from_secs(15);
+    assert_eq!(answers.look(), None);
+    assert_eq!(answers.silence(60), []);
+    assert!(!answers.memory.is_undecided());
+}
+
+#[test]
+fn a_peer_that_is_new_or_elsewhere_is_expected_until_it_is_heard() {
+    let mut scene = Scene::new(&[], &[LAN, PUBLIC]);
+    scene.look();
+    assert!(scene.memory.is_expecting(scene.now));
+    scene.handshake();
+    scene.look();
+    assert!(!scene.memory.is_expecting(scene.now));
+    scene.publish(&[LAN, TRANSLATED]);
+    scene.look();
+    assert!(scene.memory.is_expecting(scene.now));
+    scene.now += Duration::from_secs(30);
+    assert!(!scene.memory.is_expecting(scene.now), "not for ever");
 }

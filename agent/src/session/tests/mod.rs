@@ -12,7 +12,7 @@ use wattle_model::{Digest, Revision};
 use wattle_proto::sync::{Config, DataPlane, Prefix, sync_request::Message as Said};
 
 use self::bench::{Bench, EPOCH};
-use crate::scripted::{digest_of, has, key, node, peer};
+use crate::scripted::{digest_of, has, key, node, peer, peer_at};
 
 #[tokio::test]
 async fn a_new_agent_gets_a_full_set_and_then_what_changes() {
@@ -122,6 +122,39 @@ async fn an_operator_hears_of_a_tunnel() {
     assert_eq!(told.endpoint.as_ref(), [192, 0, 2, 1, 0xca, 0x6c]);
     let nobody = stream.inspect(8, node(9)).await;
     assert_eq!(nobody, wattle_proto::sync::Inspected { query: 8, ..Default::default() });
+    agent.stop().await;
+}
+
+/// It is said once on each stream, and not of whom the control plane sees there itself.
+#[tokio::test]
+async fn peers_behind_nat_are_told_from_where_they_speak() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let mut stream = bench.replica.stream().await;
+    stream.welcome(EPOCH, true).await;
+    let all = [1, 2].map(|n| peer_at(n, &["10.0.0.5:51820", "198.51.100.1:51820"]));
+    stream.commit(5, true, (all.to_vec(), &[]), &all).await;
+    stream.ack_where(5, |_| true).await;
+    bench.device.tamper(|observed| {
+        for (n, port) in [(1, 51820), (2, 4000)] {
+            let peer = observed.peers.get_mut(&key(n)).unwrap();
+            peer.endpoint = Some(([198, 51, 100, 1], port).into());
+            (peer.last_handshake, peer.rx_bytes) = (Some(Duration::from_millis(1500)), 148);
+        }
+    });
+    let told = stream.observations().await;
+    let [seen] = &told.observations[..] else { panic!("{told:?}") };
+    assert_eq!(seen.node_id, node(2).as_bytes().as_slice());
+    assert_eq!(seen.endpoint.as_ref(), [198, 51, 100, 1, 0x0f, 0xa0]);
+    assert!((1500..180_000).contains(&seen.handshake_millis_ago), "{seen:?}");
+    stream.heartbeat(6, &all).await;
+    let said = stream.until_ack(6).await;
+    assert!(!said.iter().any(|said| matches!(said, Said::Observations(_))), "{said:?}");
+    drop(stream);
+
+    let mut stream = bench.replica.stream().await;
+    stream.welcome(EPOCH, false).await;
+    assert_eq!(stream.observations().await.observations.len(), 1, "who doesn't know it yet");
     agent.stop().await;
 }
 
