@@ -83,6 +83,7 @@ for need in "$@"; do
     demo)
         want ip iproute2
         want ping iputils-ping
+        want nft nftables
         ;;
     unit)
         want ip iproute2

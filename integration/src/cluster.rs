@@ -60,7 +60,12 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a control plane on a host of its own and waits until it is ready.
     pub fn start(settings: Settings) -> Result<Self> {
-        let (underlay, folder) = (Underlay::new()?, tempfile::tempdir()?);
+        Self::start_on(Underlay::new()?, settings)
+    }
+
+    /// The same on another underlay.
+    pub fn start_on(underlay: Underlay, settings: Settings) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
         let host = underlay.host("control", 1)?;
         let control_plane = ControlPlane::start(host, folder.path(), &settings)?;
         Ok(Self { control_plane, underlay, next: AtomicU8::new(10), settings, folder })

@@ -19,36 +19,62 @@ static UNDERLAYS: AtomicU32 = AtomicU32::new(0);
 pub struct Underlay {
     switch: Namespace,
     prefix: String,
+    /// The addresses of number 0.
+    base: (Ipv4Addr, Ipv6Addr),
 }
 
 impl Underlay {
-    /// Makes an empty one. Needs root.
+    /// Makes an empty one with the private addresses 192.168.77.0/24 and fd77::/64. Needs root.
     pub fn new() -> Result<Self> {
+        Self::at(([192, 168, 77, 0].into(), [0xfd77, 0, 0, 0, 0, 0, 0, 0].into()))
+    }
+
+    /// One with the public addresses 198.51.100.0/24 and 2001:db8:77::/64: sites behind NAT are told
+    /// from it.
+    pub fn public() -> Result<Self> {
+        Self::at(([198, 51, 100, 0].into(), [0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 0].into()))
+    }
+
+    fn at(base: (Ipv4Addr, Ipv6Addr)) -> Result<Self> {
         let count = UNDERLAYS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("wt{}-{count}", std::process::id());
         let switch = Namespace::new(format!("{prefix}-switch"))
             .context("network namespaces need root and iproute2")?;
         switch.ip("link add br0 type bridge")?;
         switch.ip("link set br0 up")?;
-        Ok(Self { switch, prefix })
+        Ok(Self { switch, prefix, base })
     }
 
-    /// Adds a host with the addresses 192.168.77.`number` and fd77::`number`.
+    /// The addresses of a host with this number.
+    pub fn addresses(&self, number: u8) -> (Ipv4Addr, Ipv6Addr) {
+        let (ipv4, ipv6) = self.base;
+        let ipv6 = u128::from(ipv6) + u128::from(number);
+        ((u32::from(ipv4) + u32::from(number)).into(), ipv6.into())
+    }
+
+    /// Adds a host with the addresses of this number.
     pub fn host(&self, name: &str, number: u8) -> Result<Host> {
+        let (ipv4, ipv6) = self.addresses(number);
+        let host = self.wired(name, &self.switch, "br0", (ipv4, ipv6))?;
+        host.ip(&format!("addr add {ipv4}/24 dev eth0"))?;
+        host.ip(&format!("addr add {ipv6}/64 dev eth0 nodad"))?;
+        Ok(host)
+    }
+
+    /// A host whose eth0 is up and leads to a bridge elsewhere.
+    pub(crate) fn wired(
+        &self,
+        name: &str,
+        switch: &Namespace,
+        bridge: &str,
+        (ipv4, ipv6): (Ipv4Addr, Ipv6Addr),
+    ) -> Result<Host> {
         let namespace = Namespace::new(format!("{}-{name}", self.prefix))?;
         let port = format!("p-{name}");
-        self.switch
-            .ip(&format!("link add {port} type veth peer name eth0 netns {}", namespace.name))?;
-        self.switch.ip(&format!("link set {port} master br0 up"))?;
-        let host = Host {
-            name: name.to_owned(),
-            namespace,
-            ipv4: Ipv4Addr::new(192, 168, 77, number),
-            ipv6: Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into()),
-        };
+        switch.ip(&format!("link add {port} type veth peer name eth0 netns {}", namespace.name))?;
+        switch.ip(&format!("link set {port} master {bridge} up"))?;
+        let host = Host { name: name.to_owned(), namespace, ipv4, ipv6 };
         host.ip("link set lo up")?;
-        host.ip(&format!("addr add {}/24 dev eth0", host.ipv4))?;
-        host.ip(&format!("addr add {}/64 dev eth0 nodad", host.ipv6))?;
         host.ip("link set eth0 up")?;
         Ok(host)
     }
@@ -67,7 +93,7 @@ pub struct Host {
     namespace: Namespace,
     /// Its underlay address.
     pub ipv4: Ipv4Addr,
-    /// Its underlay address.
+    /// Its underlay address; unspecified where it has none.
     pub ipv6: Ipv6Addr,
 }
 
@@ -89,6 +115,11 @@ impl Host {
         Path::new("/run/netns").join(&self.namespace.name)
     }
 
+    /// The switch that it is, where it is one.
+    pub(crate) const fn switch(&self) -> &Namespace {
+        &self.namespace
+    }
+
     /// Runs `ip` on it.
     pub fn ip(&self, arguments: &str) -> Result<()> {
         self.namespace.ip(arguments)
@@ -101,7 +132,7 @@ impl Host {
 }
 
 #[derive(Debug)]
-struct Namespace {
+pub(crate) struct Namespace {
     name: String,
 }
 

@@ -10,6 +10,7 @@ mod inside;
 mod interrupt;
 mod ping;
 mod process;
+mod site;
 
 pub use cluster::{Agent, Cluster, ControlPlane, Settings};
 pub use host::{Host, Underlay};
@@ -17,3 +18,4 @@ pub use inside::Inside;
 pub use interrupt::{catch_interrupts, wait_until};
 pub use ping::{Flow, Lost, ping, ping_every_pair};
 pub use process::{Process, binary, run};
+pub use site::{Nat, Site};

@@ -1,0 +1,91 @@
+//! Where nodes are: behind NATs, and on the move. Public addresses, routers with nftables, encrypted
+//! packets.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{net::SocketAddr, time::Duration};
+
+use wattle_integration::{Agent, Cluster, Nat, Settings, Site, Underlay, ping, run, wait_until};
+
+/// Generous: an emulated machine is 10 to 15 times slower.
+const LIMIT: Duration = Duration::from_secs(120);
+const PORT: u16 = 51820;
+
+/// A public node, and two nodes each behind its own NAT. Fields drop in order: agents, then networks.
+struct TwoSites {
+    hub: Agent,
+    tokyo: Agent,
+    paris: Agent,
+    routers: [Site; 2],
+    _cluster: Cluster,
+}
+
+impl TwoSites {
+    fn start(nats: [Nat; 2]) -> Self {
+        let cluster = Cluster::start_on(Underlay::public().unwrap(), Settings::default()).unwrap();
+        let token = cluster.control_plane.token().unwrap();
+        let hub = cluster.agent("hub", &token).unwrap();
+        let [first, second] = nats;
+        let routers = [("r-tokyo", 101, first), ("r-paris", 102, second)]
+            .map(|(name, n, nat)| Site::new(cluster.underlay(), name, n, nat).unwrap());
+        let agent = |site: &Site, name: &str| {
+            let host = site.host(cluster.underlay(), name, 5).unwrap();
+            cluster.agent_on(host, &token).unwrap()
+        };
+        let (tokyo, paris) = (agent(&routers[0], "tokyo"), agent(&routers[1], "paris"));
+        Self { hub, tokyo, paris, routers, _cluster: cluster }
+    }
+
+    /// Both reach each other without anybody in between, at these ports of their NATs.
+    fn assert_direct(&self, ports: [u16; 2]) {
+        for (from, to) in [(&self.tokyo, &self.paris), (&self.paris, &self.tokyo)] {
+            wait_ping(from, to);
+        }
+        let [tokyo, paris] =
+            [0, 1].map(|n| SocketAddr::from((self.routers[n].router().ipv4, ports[n])));
+        assert_eq!(endpoint(&self.tokyo, "paris"), Some(paris));
+        assert_eq!(endpoint(&self.paris, "tokyo"), Some(tokyo));
+        assert_eq!(endpoint(&self.hub, "paris"), Some(paris));
+    }
+}
+
+fn wait_ping(from: &Agent, to: &Agent) {
+    let address = to.addresses().unwrap()[0];
+    wait_until(&format!("a ping from {} to {}", from.name(), to.name()), LIMIT, || {
+        Ok(ping(from.host(), address, Duration::from_secs(1))?.then_some(()))
+    })
+    .unwrap();
+}
+
+/// Where an agent's packets to a peer go.
+fn endpoint(agent: &Agent, peer: &str) -> Option<SocketAddr> {
+    let status = agent.status().unwrap();
+    let peer = status["peers"].as_array()?.iter().find(|found| found["name"] == peer)?.clone();
+    peer["endpoint"].as_str()?.parse().ok()
+}
+
+/// Keepalives are for those behind NAT alone. Asked of the kernel, where that has the device.
+fn assert_keepalives(sites: &TwoSites) {
+    if sites.hub.status().unwrap()["data_plane"]["kind"] != "kernel" {
+        return;
+    }
+    for (agent, expected) in [(&sites.hub, "off"), (&sites.tokyo, "25"), (&sites.paris, "25")] {
+        let mut wg = agent.host().command("wg");
+        let said = run(wg.args(["show", "wattle0", "persistent-keepalive"])).unwrap();
+        let said: Vec<_> = said.split_whitespace().skip(1).step_by(2).collect();
+        assert_eq!(said, [expected; 2], "{}", agent.name());
+    }
+}
+
+#[test]
+fn two_sites_behind_nats_that_keep_ports_reach_each_other() {
+    let sites = TwoSites::start([Nat::KeepsPorts; 2]);
+    sites.assert_direct([PORT, PORT]);
+    assert_keepalives(&sites);
+}
+
+/// Only the public node sees the ports that the NATs give.
+#[test]
+fn two_sites_behind_nats_that_change_ports_reach_each_other_once_a_public_node_has_seen_both() {
+    let sites = TwoSites::start([Nat::ChangesPort(41_000), Nat::ChangesPort(42_000)]);
+    sites.assert_direct([41_000, 42_000]);
+}
