@@ -16,8 +16,11 @@ use crate::kernel::{DataPlaneKind, Host, Noticed, Watch};
 
 /// How often the machine's own addresses are looked at, whatever the kernel says.
 const LOOK: Duration = Duration::from_secs(30);
-/// Changes of a machine come in bursts: one look for all of a burst.
-const SETTLED: Duration = Duration::from_millis(300);
+/// Changes of a machine come in bursts: one look for all of a burst. A machine that moves is out of
+/// its peers' reach for as long.
+const SETTLED: Duration = Duration::from_millis(100);
+/// Looks take at most this share of the time, however often a machine with many routes changes.
+const LOOKING: u32 = 4;
 
 /// What a Report says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +72,7 @@ pub(crate) async fn watch_host(
     let mut watch = Watch::open(&interface)
         .inspect_err(|error| tracing::warn!(%error, "changes are found by looking only"))
         .ok();
-    let mut next_look = Instant::now() + LOOK;
+    let (mut next_look, mut look) = (Instant::now() + LOOK, Duration::ZERO);
     loop {
         let change = select! {
             () = ended.cancelled() => return,
@@ -82,7 +85,7 @@ pub(crate) async fn watch_host(
                     noticed.notify_one();
                 }
                 if change.host {
-                    next_look = next_look.min(Instant::now() + SETTLED);
+                    next_look = next_look.min(Instant::now() + SETTLED.max(look * LOOKING));
                 }
                 continue;
             }
@@ -93,7 +96,10 @@ pub(crate) async fn watch_host(
             }
             None => next_look = Instant::now() + LOOK,
         }
-        match Host::read(&interface).await {
+        let begun = Instant::now();
+        let host = Host::read(&interface).await;
+        look = begun.elapsed();
+        match host {
             Ok(host) => {
                 present.send_if_modified(|before| {
                     let changed = **before != host;

@@ -37,7 +37,7 @@ pub(crate) async fn connect(context: Option<std::path::PathBuf>) -> Result<Clien
     let context = context::load(context)?;
     let tls = tls(&context)?;
     let addresses = &context.credential.control_planes;
-    let Dialed { channel, address } = dial::channel(addresses, Arc::new(tls), PATIENCE)
+    let Dialed { channel, address, .. } = dial::channel(addresses, Arc::new(tls), PATIENCE)
         .await
         .map_err(|error| unreachable(&context, &error))?;
     let admin = AdminServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER);

@@ -2,13 +2,25 @@
 //! packets.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread::sleep,
+    time::Duration,
+};
 
-use wattle_integration::{Agent, Cluster, Nat, Settings, Site, Underlay, ping, run, wait_until};
+use wattle_integration::{
+    Agent, Cluster, Flow, Nat, Settings, Site, Underlay, ping, run, wait_until,
+};
 
 /// Generous: an emulated machine is 10 to 15 times slower.
 const LIMIT: Duration = Duration::from_secs(120);
 const PORT: u16 = 51820;
+/// Of a flow's packets.
+const INTERVAL: Duration = Duration::from_millis(20);
+/// How long a node that has moved may be out of reach.
+const HEALED: Duration = Duration::from_millis(500);
+
+type Addresses = (Ipv4Addr, Ipv6Addr);
 
 /// A public node, and two nodes each behind its own NAT. Fields drop in order: agents, then networks.
 struct TwoSites {
@@ -88,4 +100,56 @@ fn two_sites_behind_nats_that_keep_ports_reach_each_other() {
 fn two_sites_behind_nats_that_change_ports_reach_each_other_once_a_public_node_has_seen_both() {
     let sites = TwoSites::start([Nat::ChangesPort(41_000), Nat::ChangesPort(42_000)]);
     sites.assert_direct([41_000, 42_000]);
+}
+
+/// The hub alone has something to say, so it is the control plane that tells it where the other one
+/// went: WireGuard by itself would hear it up to 25 s later.
+#[test]
+fn a_node_that_moves_is_reached_again_at_once() {
+    let cluster = Cluster::start_on(Underlay::public().unwrap(), Settings::default()).unwrap();
+    let token = cluster.control_plane.token().unwrap();
+    let [hub, roamer] = ["hub", "roamer"].map(|name| cluster.agent(name, &token).unwrap());
+    wait_ping(&hub, &roamer);
+    let index = || {
+        let link = run(roamer.host().command("ip").args(["-o", "link", "show", "wattle0"]));
+        link.unwrap().split(':').next().map(str::to_owned)
+    };
+    let (before, target) = (index(), roamer.addresses().unwrap()[0]);
+
+    let mut at = (roamer.host().ipv4, roamer.host().ipv6);
+    let mut gaps = Vec::new();
+    for number in [201, 202, 203] {
+        let flow = Flow::start(hub.host(), target, INTERVAL).unwrap();
+        sleep(Duration::from_secs(1));
+        at = go(&roamer, at, cluster.underlay().addresses(number));
+        wait_until("a ping to where it went", LIMIT, || {
+            let there = endpoint(&hub, "roamer")
+                .is_some_and(|to| [at.0.into(), at.1.into()].contains(&to.ip()));
+            Ok((there && ping(hub.host(), target, Duration::from_secs(1))?).then_some(()))
+        })
+        .unwrap();
+        sleep(Duration::from_secs(1));
+        gaps.push(INTERVAL * flow.stop().unwrap().lost);
+    }
+    println!("a node that moved was out of reach for {gaps:?}");
+    assert_eq!(index(), before, "its link is the same");
+    assert!(gaps.iter().all(|gap| *gap < HEALED * slowness()), "{gaps:?}");
+}
+
+/// Gives a host other addresses. The old ones go first: another one of their subnet would go with them.
+fn go(agent: &Agent, from: Addresses, to: Addresses) -> Addresses {
+    for command in [
+        format!("addr del {}/24 dev eth0", from.0),
+        format!("addr del {}/64 dev eth0", from.1),
+        format!("addr add {}/24 dev eth0", to.0),
+        format!("addr add {}/64 dev eth0 nodad", to.1),
+    ] {
+        agent.host().ip(&command).unwrap();
+    }
+    to
+}
+
+/// An emulated machine is 10 to 15 times slower.
+fn slowness() -> u32 {
+    if std::env::var_os("WATTLE_TEST_EMULATED").is_some() { 15 } else { 1 }
 }

@@ -1,7 +1,7 @@
 //! Reaching a control plane: TCP and TLS to the first address that answers as it should, or the
 //! local socket. Agents and operators call it; who the server must be is the TLS configuration's.
 
-use std::{fmt::Write as _, io, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ pub struct Dialed {
     pub channel: Channel,
     /// The address that answered.
     pub address: String,
+    /// This machine's own address on the connection.
+    pub local: Option<IpAddr>,
 }
 
 /// No address answered as it should.
@@ -98,7 +100,9 @@ pub async fn channel(
     let mut failed = Vec::new();
     for address in addresses {
         match channel_to(address, &tls, patience).await {
-            Ok(channel) => return Ok(Dialed { channel, address: address.clone() }),
+            Ok((channel, local)) => {
+                return Ok(Dialed { channel, address: address.clone(), local });
+            }
             Err(error) => failed.push((address.clone(), error)),
         }
     }
@@ -124,8 +128,9 @@ async fn channel_to(
     address: &str,
     tls: &Arc<ClientConfig>,
     patience: Duration,
-) -> Result<Channel, ConnectError> {
+) -> Result<(Channel, Option<IpAddr>), ConnectError> {
     let first = connect(address, tls, patience).await?;
+    let local = first.get_ref().0.local_addr().ok().map(|local| local.ip());
     // The first connection is made outside of tonic, which hides why one failed; what it makes
     // later, it makes the same way.
     let first = Arc::new(Mutex::new(Some(first)));
@@ -141,7 +146,8 @@ async fn channel_to(
         }
     });
     let made = timeout(patience, endpoint().connect_with_connector(connector)).await;
-    made.map_err(|_| ConnectError::Timeout(patience))?.map_err(ConnectError::Http)
+    let made = made.map_err(|_| ConnectError::Timeout(patience))?.map_err(ConnectError::Http)?;
+    Ok((made, local))
 }
 
 async fn connect(

@@ -71,6 +71,9 @@ impl Session {
     async fn tell(&mut self, link: &mut Link) -> Result<(), End> {
         let mesh = self.mesh_status.borrow_and_update().clone();
         let host = self.parts.host.borrow_and_update().clone();
+        if link.home.is_some_and(|home| !host.has(home)) {
+            return Err(End::Moved);
+        }
         let report = Report::new(&self.parts.declared, &host, mesh.listen_port, mesh.kind);
         if mesh.listen_port != 0 && link.reported.as_ref() != Some(&report) {
             link.send(convert::report(&report)).await?;

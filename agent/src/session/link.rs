@@ -1,6 +1,6 @@
 //! One stream to one replica: opening it, up to the control plane's first word.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -55,6 +55,8 @@ pub(super) struct Link {
     /// The set held is one that this stream knows: it went on from there, or committed it. Of any
     /// other there is nothing to be said on it.
     pub(super) agrees: bool,
+    /// This machine's address that it comes from, where that can be told.
+    pub(super) home: Option<IpAddr>,
     heard: Instant,
     outgoing: mpsc::Sender<SyncRequest>,
     incoming: Streaming<Bytes>,
@@ -102,6 +104,9 @@ pub(super) enum End {
     Lost(String),
     /// The control plane said what makes no sense.
     Broken(String),
+    /// This machine no longer has the address that it came from: nothing passes any more, and only
+    /// silence would tell.
+    Moved,
     /// It is to be left, and it is time to look for another one.
     Leave,
     /// The agent is stopping.
@@ -134,6 +139,7 @@ impl Link {
             told: Told::default(),
             leaving: None,
             agrees: !welcome.full_set,
+            home: dialed.local,
             heard: Instant::now(),
             outgoing,
             incoming,

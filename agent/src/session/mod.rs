@@ -87,6 +87,13 @@ pub(crate) enum Outcome {
     Removed,
 }
 
+/// Before the next stream.
+struct Pause {
+    wait: Duration,
+    /// By the control plane, so that it is kept.
+    told: bool,
+}
+
 /// The session.
 pub(crate) struct Session {
     parts: Parts,
@@ -150,13 +157,15 @@ impl Session {
                     Err(end) => end,
                 },
             };
-            let wait = match self.settle(end) {
-                Ok(wait) => wait,
+            let pause = match self.settle(end) {
+                Ok(pause) => pause,
                 Err(outcome) => return outcome,
             };
             select! {
                 () = ended.cancelled() => return Outcome::Stopped,
-                () = sleep(wait) => {}
+                () = sleep(pause.wait) => {}
+                // Somewhere else the control plane may be within reach.
+                Ok(()) = self.parts.host.changed(), if !pause.told => {}
             }
         }
     }
@@ -174,7 +183,11 @@ impl Session {
         self.streams += 1;
         let (held, stale) = (self.parts.set.held(), self.addresses.accept_stale());
         let hello = convert::hello(held, self.instance, self.streams, stale);
-        let link = Link::open(&self.parts.identity.get(), &[address], hello).await?;
+        let mut link = Link::open(&self.parts.identity.get(), &[address], hello).await?;
+        // Where the way there leads through the tunnel itself, or stays on this machine, nothing is
+        // known of the address.
+        let host = self.parts.host.borrow().clone();
+        link.home = link.home.filter(|home| host.has(*home));
         if held.epoch() != Some(link.welcome.epoch) && !link.welcome.full_set {
             return Err(End::Broken("another epoch, and not with a full set".into()));
         }
@@ -242,7 +255,8 @@ impl Session {
     }
 
     /// What the end of a stream means: how long to wait before the next one, or that there is none.
-    fn settle(&mut self, end: End) -> Result<Duration, Outcome> {
+    fn settle(&mut self, end: End) -> Result<Pause, Outcome> {
+        let told = matches!(end, End::Retry(_));
         let (state, why, wait) = match end {
             End::Stopped => return Err(Outcome::Stopped),
             End::Removed => {
@@ -265,10 +279,14 @@ impl Session {
                 self.addresses.turn(false);
                 (SessionState::Connecting, format!("protocol: {why}"), self.backoff.next())
             }
+            End::Moved => {
+                let why = "this machine's address is gone".to_owned();
+                (SessionState::Connecting, why, Duration::ZERO)
+            }
             End::Retry(retry) => self.retry(retry),
         };
         self.disconnected(state, why);
-        Ok(wait)
+        Ok(Pause { wait, told })
     }
 
     fn lost(&mut self) -> Duration {
