@@ -118,7 +118,7 @@ fn a_node_that_moves_is_reached_again_at_once() {
 
     let mut at = (roamer.host().ipv4, roamer.host().ipv6);
     let mut gaps = Vec::new();
-    for number in [201, 202, 203] {
+    for number in 201..206 {
         let flow = Flow::start(hub.host(), target, INTERVAL).unwrap();
         sleep(Duration::from_secs(1));
         at = go(&roamer, at, cluster.underlay().addresses(number));
@@ -134,6 +134,8 @@ fn a_node_that_moves_is_reached_again_at_once() {
     println!("a node that moved was out of reach for {gaps:?}");
     assert_eq!(index(), before, "its link is the same");
     assert!(gaps.iter().all(|gap| *gap < HEALED * slowness()), "{gaps:?}");
+    // Even where everything is slow, it can be done.
+    assert!(gaps.iter().any(|gap| *gap < HEALED), "{gaps:?}");
 }
 
 /// Gives a host other addresses. The old ones go first: another one of their subnet would go with them.
