@@ -1,6 +1,10 @@
 //! Where nodes are: behind NATs, and on the move. Public addresses, routers with nftables, encrypted
 //! packets.
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test may panic, and say what it measured"
+)]
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
