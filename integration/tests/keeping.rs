@@ -63,7 +63,7 @@ fn a_ca_is_rotated_and_nobody_is_cut_off() {
         assert!(said.contains("step 2 of 3 is done"), "{said}");
     }
     wait_until("the agents that are there to have moved", LIMIT, || {
-        Ok((behind(control_plane) == ["default/n3", "admin"]).then_some(()))
+        Ok((behind(control_plane) == ["admin", "default/n3"]).then_some(()))
     })
     .unwrap();
     let said = refusal(control_plane);

@@ -62,6 +62,9 @@ pub struct HaCluster {
     underlay: Underlay,
     /// Numbers the trials.
     pub(crate) trials: usize,
+    settings: Settings,
+    /// Numbers the hosts of agents.
+    hosts: u8,
     folder: TempDir,
 }
 
@@ -79,7 +82,7 @@ impl HaCluster {
     pub fn start(settings: &Settings, agents: &[&str]) -> Result<Self> {
         let mut cluster = Self::without_agents(settings)?;
         cluster.operator.run(policies(cluster.operators.clone()))??;
-        cluster.join(agents, settings)?;
+        cluster.join(agents)?;
         Ok(cluster)
     }
 
@@ -122,23 +125,20 @@ impl HaCluster {
             _operators_host: operators_host,
             underlay,
             trials: 0,
+            settings: settings.clone(),
+            hosts: 31,
             folder,
         })
     }
 
-    fn join(&mut self, names: &[&str], settings: &Settings) -> Result<()> {
-        let token = |role: &'static str| {
-            let operators = self.operators.clone();
-            self.operator.run(async move { operators.token(&[("role", role)], 0).await })?
-        };
-        let mesh = token("mesh")?;
-        for (number, name) in (31..).zip(names) {
-            let host = self.underlay.host(name, number)?;
-            self.agents.push(Agent::start(host, self.folder.path(), &mesh, settings)?);
+    fn join(&mut self, names: &[&str]) -> Result<()> {
+        let mesh = self.token("mesh")?;
+        for name in names {
+            self.agent(name, &mesh)?;
         }
         for role in ["watcher", "web", "db"] {
             let (operators, recorder) = (self.operators.clone(), self.recorder.clone());
-            let token = token(role)?.parse()?;
+            let token = self.token(role)?.parse()?;
             let name = format!("witness-{role}");
             let witness = self
                 .operator
@@ -152,6 +152,20 @@ impl HaCluster {
             others.sort_unstable();
             agent.wait_peers(&others, LIMIT)?;
         }
+        Ok(())
+    }
+
+    /// A token for any number of agents of this role; those of the mesh see each other.
+    pub fn token(&self, role: &'static str) -> Result<String> {
+        let operators = self.operators.clone();
+        self.operator.run(async move { operators.token(&[("role", role)], 0).await })?
+    }
+
+    /// One more agent with a device, the last of [`HaCluster::agents`].
+    pub fn agent(&mut self, name: &str, token: &str) -> Result<()> {
+        let host = self.underlay.host(name, self.hosts)?;
+        self.hosts += 1;
+        self.agents.push(Agent::start(host, self.folder.path(), token, &self.settings)?);
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use super::{HaCluster, etcd};
 /// Something that breaks. Replicas, members and agents are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// Nothing: what is done meanwhile must not be noticed.
+    None,
     /// kill -9 of a replica; it comes back.
     KillReplica(usize),
     /// A replica stops in order, as when it is replaced; it comes back.
@@ -60,6 +62,7 @@ impl Fault {
     /// In a word, for tables and files.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::None => "none",
             Self::KillReplica(_) => "replica-killed",
             Self::StopReplica(_) => "replica-restarted",
             Self::FreezeReplica(_) => "replica-frozen",
@@ -92,6 +95,7 @@ impl Fault {
     pub(crate) fn inject(self, cluster: &mut HaCluster) -> Result<Broken> {
         let mut leader = None;
         match self {
+            Self::None => {}
             Self::KillReplica(replica) => cluster.replicas[replica].kill()?,
             Self::StopReplica(replica) => {
                 cluster.replicas[replica].terminate(std::time::Duration::from_secs(30))?;
@@ -154,7 +158,7 @@ impl Broken {
                 cluster.replicas.iter_mut().try_for_each(crate::ControlPlane::spawn)?;
                 cluster.replicas.iter_mut().try_for_each(crate::ControlPlane::wait_ready)?;
             }
-            Fault::Compact => {}
+            Fault::Compact | Fault::None => {}
         }
         Ok(())
     }

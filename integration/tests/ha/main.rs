@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "seeds are for people")]
 
 mod etcd;
+mod keeping;
 mod random;
 mod replicas;
 mod watches;
