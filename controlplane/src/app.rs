@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail};
 use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 use wattle_model::ReplicaId;
@@ -27,7 +27,7 @@ use crate::{
     replica::Replica,
     replicas::{Replicas, Roster},
     services::{self, Services},
-    store::{Store, embedded::Embedded, etcd::Etcd, feed::Feed},
+    store::{Store, embedded::Embedded, etcd::Etcd, feed::Feed, keys},
     stream::Pace,
 };
 
@@ -71,10 +71,11 @@ pub enum Company {
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
     let background = Shutdown::new();
-    if config.store == StoreChoice::Embedded {
-        check_store_is_there(&config.data_dir, &config.ca)?;
-    }
+    let signed = config.store == StoreChoice::Embedded && has_signed(&config)?;
     let store = open_store(&config, config.store, &background).await?;
+    if signed && store.list(&keys::all(), None, 1).await?.items.is_empty() {
+        return Err(lost(&config));
+    }
     let company = match config.store {
         StoreChoice::Embedded => Company::Alone,
         StoreChoice::Etcd => Company::Others,
@@ -275,21 +276,33 @@ pub(crate) fn make_data_dir(path: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// The store is made before the CA's key: a key without a store means that the store was lost. A new
-/// one with the old CA would look healthy and know nobody. Only a CA that was made by itself, and that
-/// nobody has used, waits for its store.
-fn check_store_is_there(data_dir: &Path, ca: &CaFiles) -> anyhow::Result<()> {
-    let (store, key) = (store_file(data_dir), &ca.key);
+/// Whether the data directory's CA belongs to a store that has begun. Without its records that store
+/// was lost, and a new one with the old CA would look healthy and know nobody. A CA that nobody has
+/// used, made beforehand or at a first start that was interrupted, has a mark beside it.
+fn has_signed(config: &Config) -> anyhow::Result<bool> {
+    let unused = config.data_dir.join(UNUSED_CA);
+    if config.ca != CaFiles::of(&config.data_dir) || unused.exists() {
+        return Ok(false);
+    }
+    let store = store_file(&config.data_dir);
     let empty = std::fs::metadata(&store).map_or(true, |file| file.len() == 0);
-    let lost = empty && *ca == CaFiles::of(data_dir) && key.exists();
-    ensure!(
-        !lost || data_dir.join(UNUSED_CA).exists(),
-        "{} is lost, and {} is there: put back a copy of the store, or move the CA's files away to \
-         begin a new control plane that no machine knows",
-        store.display(),
-        key.display()
-    );
-    Ok(())
+    let signed = config.ca.key.exists();
+    if empty && signed {
+        return Err(lost(config));
+    }
+    if empty {
+        files::write_private(&unused, b"").with_context(|| unused.display().to_string())?;
+    }
+    Ok(signed)
+}
+
+fn lost(config: &Config) -> anyhow::Error {
+    anyhow!(
+        "{} is lost, and {} is there: put back a copy of the store, `restore` a backup, or move the \
+         CA's files away to begin a new control plane that no machine knows",
+        store_file(&config.data_dir).display(),
+        config.ca.key.display()
+    )
 }
 
 /// From here on a CA without its store is a lost store.

@@ -1,6 +1,10 @@
 //! What is served, and to whom.
 
-use std::{os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::FutureExt as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -21,9 +25,10 @@ use tower::util::BoxCloneSyncService;
 use wattle_certs::{Ca, TrustDomain};
 use wattle_controlplane::{
     app,
-    authority::{Authority, Roots, Trust},
+    authority::{Authority, CaFiles, Roots, Trust},
     certificate::OwnCertificate,
     listener::{Connections, TlsListener},
+    store::embedded::Embedded,
 };
 use wattle_model::ReplicaId;
 use wattle_runtime::dial;
@@ -106,6 +111,28 @@ async fn a_lost_store_is_not_replaced_by_an_empty_one() {
     let error = app::build(config(folder.path())).await.err().expect("it is lost");
     assert!(format!("{error:#}").contains("store.redb is lost"), "{error:#}");
     assert!(!store.exists());
+    // What a restore leaves that was killed at its very beginning.
+    drop(Embedded::open(&store).unwrap());
+    let error = app::build(config(folder.path())).await.err().expect("it is empty");
+    assert!(format!("{error:#}").contains("store.redb is lost"), "{error:#}");
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_interrupted_goes_on() {
+    let folder = folder();
+    // No CA can be written: it ends before there is one.
+    let files = CaFiles::of(folder.path());
+    std::fs::create_dir(&files.certificate).unwrap();
+    app::build(config(folder.path())).await.err().expect("there is no CA");
+    std::fs::remove_dir(&files.certificate).unwrap();
+    // It ends after there is one, before the store says so.
+    let ca = Ca::generate(&"mesh.example".parse().unwrap(), SystemTime::now());
+    files.create(&ca).unwrap();
+    start(folder.path()).await.stop().await;
+    // From now on there is no other one.
+    drop(Embedded::open(&folder.path().join("other.redb")).unwrap());
+    std::fs::rename(folder.path().join("other.redb"), folder.path().join("store.redb")).unwrap();
+    app::build(config(folder.path())).await.err().expect("its store is lost");
 }
 
 #[tokio::test]
@@ -221,8 +248,10 @@ async fn strangers_who_ask_for_nothing_are_sent_away_and_streams_stay() {
     assert!(ends(silent).await, "a connection without a call goes after a minute");
     let fresh = silence(&running).await;
     assert!(!ends(fresh).await, "and not before");
-    let watching = tokio::time::timeout(Duration::from_millis(100), watch.message()).await;
-    assert!(watching.is_err(), "a stream stays: {watching:?}");
+    // On a busy machine the view may have looked stale in these jumps, which is said on it.
+    let end = async { while let Ok(Some(_)) = watch.message().await {} };
+    let ended = tokio::time::timeout(Duration::from_millis(100), end).await;
+    assert!(ended.is_err(), "a stream stays");
     asked.check(HealthCheckRequest::default()).await.expect("a client connects again by itself");
     drop((watch, asked));
     running.stop().await;
