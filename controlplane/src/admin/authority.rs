@@ -31,13 +31,13 @@ const NAMED_IN_REFUSAL: usize = 10;
 pub(super) async fn get(agents: &Agents, now: SystemTime) -> Result<admin::GetCaResponse, Status> {
     let store = &*agents.replica.store;
     let (_, record, roots) = load(store).await?;
-    let mut holders = Holders::count(store, &roots, now).await?;
+    let own = agents.replica.ca().pin();
+    let mut holders = Holders::count(agents, &roots, now).await?;
     for holder in &mut holders.behind {
         holder.shown.online = holder
             .node
             .is_some_and(|node| agents.sessions.info(node).is_some_and(|session| session.online));
     }
-    let own = agents.replica.ca().pin();
     let shown = |(root, trusted): (&CertificateDer<'static>, bool)| {
         holders.shown(&roots, root, trusted, own, now)
     };
@@ -86,7 +86,7 @@ pub(super) async fn plan_trust(
     Ok(Planned { transaction, answer })
 }
 
-/// The end of every root older than the one that signs.
+/// The end of every root older than the one that signs, or of every newer one.
 pub(super) async fn plan_retire(
     agents: &Agents,
     request: &admin::RetireRootsRequest,
@@ -95,22 +95,21 @@ pub(super) async fn plan_retire(
     let store = &*agents.replica.store;
     let (stored, mut record, roots) = load(store).await?;
     let answer = admin::RetireRootsResponse::default();
-    let Some(left) = roots.retire(now) else {
-        return match roots.trusted().len() {
-            1 => Ok(Planned::nothing(Transaction::default().unchanged(&stored), answer)),
-            _ => Err(Status::failed_precondition(
+    let left = if request.newer { roots.give_up() } else { roots.retire(now) };
+    let Some(left) = left else {
+        return match (roots.trusted().len(), request.newer) {
+            (1, _) => Ok(Planned::nothing(Transaction::default().unchanged(&stored), answer)),
+            (_, true) => Err(Status::failed_precondition(
+                "the new root signs already, and there is no way back: finish this rotation, then \
+                 begin another one",
+            )),
+            (_, false) => Err(Status::failed_precondition(
                 "the new root signs nothing yet: give its key to every replica first",
             )),
         };
     };
-    if agents.replica.ca().pin() != roots.signing() {
-        return Err(Status::failed_precondition(
-            "this replica still signs with an older root: give it the new one's key first",
-        ));
-    }
-    let holders = Holders::count(store, &roots, now).await?;
-    if holders.behind_count > 0 && !request.force {
-        return Err(Status::failed_precondition(holders.refusal()));
+    if !request.newer {
+        refuse_early(agents, &roots, request.force, now).await?;
     }
     let gone = roots.trusted().iter().filter(|root| !left.trusted().contains(root));
     let pins = gone.filter_map(|root| Root::of(root).ok());
@@ -118,6 +117,25 @@ pub(super) async fn plan_retire(
     left.write(&mut record);
     let transaction = Transaction::default().replace(&stored, record.encode_to_vec().into());
     Ok(Planned { transaction, answer: admin::RetireRootsResponse { retired_pins, ..answer } })
+}
+
+/// While somebody still needs an older root, it stays.
+async fn refuse_early(
+    agents: &Agents,
+    roots: &Roots,
+    force: bool,
+    now: SystemTime,
+) -> Result<(), Status> {
+    if agents.replica.ca().pin() != roots.signing() {
+        return Err(Status::failed_precondition(
+            "this replica still signs with an older root: give it the new one's key first",
+        ));
+    }
+    let holders = Holders::count(agents, roots, now).await?;
+    match holders.behind_count > 0 && !force {
+        true => Err(Status::failed_precondition(holders.refusal())),
+        false => Ok(()),
+    }
 }
 
 async fn load(store: &dyn Store) -> Result<(Stored, record::Cluster, Roots), Status> {
@@ -148,19 +166,21 @@ struct Holder {
 }
 
 impl Holders {
-    async fn count(store: &dyn Store, roots: &Roots, now: SystemTime) -> Result<Self, Status> {
-        let mut holders = Self::default();
+    /// Those come first who have something to do by hand: not all may be named.
+    async fn count(agents: &Agents, roots: &Roots, now: SystemTime) -> Result<Self, Status> {
+        let (replica, mut holders) = (&agents.replica, Self::default());
+        let store = &*replica.store;
+        // Where it is alone it tells nobody of itself.
+        holders.replicas.insert(replica.ca().pin(), 1);
         let signing = roots.signing();
-        records::each(store, &keys::identities(), |stored| {
-            let node = stored.key.as_str().rsplit('/').next().and_then(|id| id.parse().ok());
-            let corrupt = |error| StoreError::Corrupt(format!("{}: {error}", stored.key));
-            let record =
-                NodeRecord::decode(&stored.value).map_err(|error| store_failed(corrupt(error)))?;
-            if record.deleted_at.is_none() {
-                let root = record.root.unwrap_or_else(|| roots.of_record(&[]));
-                *holders.nodes.entry(root).or_default() += 1;
-                let name = format!("{}/{}", record.network, record.name);
-                holders.note(root, signing, "node", name, node);
+        records::each(store, &keys::replicas(), |stored| {
+            // One that can't be read is of another version, and says nothing of roots.
+            if let Ok(other) = Presence::read(stored)
+                && other.id != replica.id
+            {
+                *holders.replicas.entry(other.root).or_default() += 1;
+                let name = other.addresses.first().cloned().unwrap_or(other.replica_address);
+                holders.note(other.root, signing, "replica", name, None);
             }
             Ok(())
         })
@@ -175,22 +195,26 @@ impl Holders {
             Ok(())
         })
         .await?;
+        records::each(store, &keys::identities(), |stored| {
+            let node = stored.key.as_str().rsplit('/').next().and_then(|id| id.parse().ok());
+            let corrupt = |error| StoreError::Corrupt(format!("{}: {error}", stored.key));
+            let record =
+                NodeRecord::decode(&stored.value).map_err(|error| store_failed(corrupt(error)))?;
+            if record.deleted_at.is_none() {
+                let root = record.root.unwrap_or_else(|| roots.of_record(&[]));
+                *holders.nodes.entry(root).or_default() += 1;
+                let name = format!("{}/{}", record.network, record.name);
+                holders.note(root, signing, "node", name, node);
+            }
+            Ok(())
+        })
+        .await?;
         records::each(store, &keys::join_tokens(), |stored| {
             let (_, token) = records::join_token(stored)?;
             let used_up = token.max_uses != 0 && token.uses >= token.max_uses;
             let over = token.expires_at_millis <= clock::unix_millis(now);
             if !(token.revoked || used_up || over) {
                 *holders.tokens.entry(roots.of_record(&token.pin)).or_default() += 1;
-            }
-            Ok(())
-        })
-        .await?;
-        records::each(store, &keys::replicas(), |stored| {
-            // One that can't be read is of another version, and says nothing of roots.
-            if let Ok(replica) = Presence::read(stored) {
-                *holders.replicas.entry(replica.root).or_default() += 1;
-                let name = replica.addresses.first().cloned().unwrap_or(replica.replica_address);
-                holders.note(replica.root, signing, "replica", name, None);
             }
             Ok(())
         })
@@ -226,7 +250,7 @@ impl Holders {
             more => format!(" and {more} more"),
         };
         format!(
-            "{} still have a certificate of an older root: {}{more}",
+            "still with a certificate of an older root, {} in all: {}{more}",
             self.behind_count,
             names.join(", ")
         )

@@ -10,7 +10,7 @@ use wattle_certs::Ca;
 use wattle_proto::store as proto;
 
 use super::{Authority, CaFiles, Roots, Trust};
-use crate::store::{Store, StoreError, Stored, Transaction, keys};
+use crate::store::{Outcome, Store, StoreError, Stored, Transaction, keys};
 
 /// How often both are looked at: a rotation's steps are minutes apart, and whoever makes them waits
 /// to see each one done.
@@ -66,8 +66,10 @@ pub async fn look(
         Ok(ca) => (Arc::new(ca), None),
         Err(error) => (before.ca.clone(), Some(error.to_string())),
     };
-    take(authority, &before, Trust::new(ca.clone(), roots.clone()));
-    announce(store, &stored, record, &roots, &ca).await?;
+    // Nothing is signed with a newer root before the store says so: nobody gives it up then.
+    if let Some(roots) = announce(store, &stored, record, roots, &ca).await? {
+        take(authority, &before, Trust::new(ca, roots));
+    }
     Ok(problem)
 }
 
@@ -83,18 +85,19 @@ fn take(authority: &Authority, before: &Trust, trust: Trust) {
     }
 }
 
-/// The first replica that signs with a newer root says so: from then on agents want certificates of
-/// that one. A conflict is another replica that did, or another step: the next look sees it.
+/// The first replica that is to sign with a newer root says so: from then on agents want certificates
+/// of that one. Returns the roots as they are then; `None` where another replica was faster, or another
+/// step: the next look sees it.
 async fn announce(
     store: &dyn Store,
     read: &Stored,
     mut record: proto::Cluster,
-    roots: &Roots,
+    roots: Roots,
     ca: &Ca,
-) -> Result<(), StoreError> {
-    let Some(newer) = roots.signed_by(ca.pin()) else { return Ok(()) };
+) -> Result<Option<Roots>, StoreError> {
+    let Some(newer) = roots.signed_by(ca.pin()) else { return Ok(Some(roots)) };
     newer.write(&mut record);
-    let _ =
-        store.commit(Transaction::default().replace(read, record.encode_to_vec().into())).await?;
-    Ok(())
+    let put = Transaction::default().replace(read, record.encode_to_vec().into());
+    let outcome = store.commit(put).await?;
+    Ok(matches!(outcome, Outcome::Committed(_)).then_some(newer))
 }

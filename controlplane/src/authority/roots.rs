@@ -166,6 +166,20 @@ impl Roots {
         (place(pin)? > place(self.signing)?).then(|| Self { signing: pin, ..self.clone() })
     }
 
+    /// Without the roots that were added after the one that signs, and what is said of them. `None`
+    /// where there is none.
+    #[must_use]
+    pub fn give_up(&self) -> Option<Self> {
+        let signs = self.trusted.iter().position(|root| is(root, self.signing))?;
+        let mut left = self.clone();
+        let newer = left.trusted.split_off(signs + 1);
+        let of_them = |cross: &CertificateDer<'static>| {
+            Root::of(cross).is_ok_and(|cross| newer.iter().any(|root| is(root, cross.pin)))
+        };
+        left.crosses.retain(|cross| !of_them(cross));
+        (!newer.is_empty()).then_some(left)
+    }
+
     /// Without the roots older than the one that signs, and without what has run out of those that
     /// went before. `None` where there is none older.
     #[must_use]
@@ -238,6 +252,19 @@ mod tests {
         let mut record = proto::Cluster::default();
         roots.write(&mut record);
         assert_eq!(Roots::read(&record).unwrap(), roots);
+    }
+
+    #[test]
+    fn a_root_that_has_signed_nothing_is_given_up_and_leaves_nothing_behind() {
+        let [one, two, three] = [ca(), ca(), ca()];
+        let roots = Roots::only(one.certificate(), one.pin());
+        assert!(roots.give_up().is_none());
+        let both = with(&roots, &one, &two);
+        assert_eq!(both.give_up().unwrap(), roots);
+        let switched = both.signed_by(two.pin()).unwrap();
+        assert!(switched.give_up().is_none(), "it has signed");
+        let next = switched.retire(SystemTime::now()).unwrap();
+        assert_eq!(with(&next, &two, &three).give_up().unwrap(), next, "older ones' word stays");
     }
 
     #[test]

@@ -161,6 +161,20 @@ fn a_ca_made_beforehand_is_what_the_first_start_takes() {
         (&shown["roots"][0]["signs"], &shown["key_file"]),
         (&true.into(), &pin(&made).into())
     );
+    // The new key is lost before it signs: another rotation isn't held up.
+    assert!(machine.done("ca rotate --abort").contains("no rotation is under way"));
+    let first = machine.done("ca rotate");
+    let aborted = machine.done("ca rotate --abort");
+    assert!(aborted.contains("no longer trusted") && aborted.contains("given up"), "{aborted}");
+    assert!(!machine.data().join("ca-next.key").exists());
+    assert_ne!(machine.done("ca rotate"), first);
+    fs::remove_file(machine.data().join("ca-next.key")).unwrap();
+    let lost = machine.refused("ca rotate --switch");
+    assert!(lost.contains("not the new root's key") && lost.contains("--abort"), "{lost}");
+    machine.done("ca rotate --abort");
+    machine.done("ca rotate");
+    machine.done("ca rotate --switch");
+    assert!(machine.refused("ca rotate --abort").contains("no way back"));
     drop(running);
     // From now on a CA without its store is a lost store.
     fs::remove_file(machine.data().join("store.redb")).unwrap();

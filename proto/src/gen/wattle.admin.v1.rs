@@ -1092,6 +1092,9 @@ pub struct RetireRootsRequest {
     /// their key; operators have to be made anew.
     #[prost(bool, tag = "2")]
     pub force: bool,
+    /// The newer ones instead: a rotation is given up before anything is signed with its root.
+    #[prost(bool, tag = "3")]
+    pub newer: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RetireRootsResponse {
@@ -1929,8 +1932,8 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "TrustRoot"));
             self.inner.unary(req, path, codec).await
         }
-        /// Ends the trust in every root older than the one that signs. Refused (FAILED_PRECONDITION) while
-        /// somebody live has a certificate of theirs, unless forced.
+        /// Ends the trust in every root older than the one that signs, or in every newer one. Refused
+        /// (FAILED_PRECONDITION) while somebody live has a certificate of theirs, unless forced.
         pub async fn retire_roots(
             &mut self,
             request: impl tonic::IntoRequest<super::RetireRootsRequest>,
@@ -2222,8 +2225,8 @@ pub mod admin_service_server {
             tonic::Response<super::TrustRootResponse>,
             tonic::Status,
         >;
-        /// Ends the trust in every root older than the one that signs. Refused (FAILED_PRECONDITION) while
-        /// somebody live has a certificate of theirs, unless forced.
+        /// Ends the trust in every root older than the one that signs, or in every newer one. Refused
+        /// (FAILED_PRECONDITION) while somebody live has a certificate of theirs, unless forced.
         async fn retire_roots(
             &self,
             request: tonic::Request<super::RetireRootsRequest>,

@@ -68,6 +68,30 @@ async fn only_who_has_the_ca_s_key_adds_a_root() {
 }
 
 #[tokio::test]
+async fn a_rotation_is_given_up_until_something_is_signed_with_the_new_root() {
+    let world = World::new().await;
+    let give_up = || RetireRootsRequest { request_id: world.id(), force: false, newer: true };
+    let nothing = said(world.admin.retire_roots(local(give_up())).await);
+    assert!(nothing.retired_pins.is_empty());
+    let (old, lost, new) = (world.replica.ca(), ca(&world), ca(&world));
+    said(world.admin.trust_root(local(request(&world, &lost, &old))).await);
+    look(&world).await;
+    let gone = said(world.admin.retire_roots(local(give_up())).await).retired_pins;
+    assert_eq!(gone, [lost.pin().as_bytes().as_slice()]);
+    look(&world).await;
+    assert_eq!(world.replica.roots(), [old.certificate().clone()]);
+
+    // The next one isn't held up, and once it signs there is no way back.
+    said(world.admin.trust_root(local(request(&world, &new, &old))).await);
+    let files = CaFiles::of(world.folder.path());
+    std::fs::write(&files.key, new.key_pem().as_bytes()).unwrap();
+    look(&world).await;
+    assert_eq!(world.replica.ca().pin(), new.pin());
+    let late = refused(world.admin.retire_roots(local(give_up())).await);
+    assert!(late.message().contains("no way back"), "{late}");
+}
+
+#[tokio::test]
 async fn the_old_root_stays_while_somebody_has_a_certificate_of_it() {
     let world = World::new().await;
     let node = world.node("web-1").await;
@@ -81,7 +105,7 @@ async fn the_old_root_stays_while_somebody_has_a_certificate_of_it() {
     };
     let ann = said(world.admin.create_operator(local(made)).await).operator.unwrap();
     let ann = operator(ann.id.as_ref().try_into().unwrap(), "ann");
-    let retire = |force| RetireRootsRequest { request_id: world.id(), force };
+    let retire = |force| RetireRootsRequest { request_id: world.id(), force, newer: false };
     let nothing = said(world.admin.retire_roots(local(retire(false))).await);
     assert!(nothing.retired_pins.is_empty());
 
@@ -96,8 +120,8 @@ async fn the_old_root_stays_while_somebody_has_a_certificate_of_it() {
 
     let status = refused(world.admin.retire_roots(local(retire(false))).await);
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(status.message().contains("2 still have"), "{status}");
-    assert!(status.message().contains("node default/web-1, operator ann"), "{status}");
+    assert!(status.message().contains("2 in all"), "{status}");
+    assert!(status.message().contains("operator ann, node default/web-1"), "{status}");
     let (root, first) = (new.pin(), old.pin());
     world.nodes.set_root(node.node, root, first).await.unwrap();
     let head = world.head().await;

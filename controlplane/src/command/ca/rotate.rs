@@ -41,16 +41,21 @@ Nobody is cut off, and no step waits for a certificate to run out:
   3. wattle-controlplane ca rotate --finish
      ends the trust in the old root, once nobody has a certificate of it: until then it says who.
 
-`wattle-controlplane ca show` says at any time where a rotation stands. Make a backup afterwards: an
-older one knows the old root alone.")]
+`wattle-controlplane ca show` says at any time where a rotation stands. Until step 2 it can be
+given up, where the new key was lost for instance: `ca rotate --abort`. After step 2, finish it and
+begin another one. Make a backup afterwards: an older one knows the old root alone.")]
 pub(in crate::command) struct Rotate {
     /// Step 2: put the new key in the old one's place
-    #[arg(long, conflicts_with = "finish")]
+    #[arg(long, group = "step")]
     switch: bool,
 
     /// Step 3: end the trust in the old root
-    #[arg(long)]
+    #[arg(long, group = "step")]
     finish: bool,
+
+    /// Instead of step 2: give the rotation up, and delete the new root's files
+    #[arg(long, group = "step")]
+    abort: bool,
 
     /// With --finish, also while somebody has a certificate of the old root: agents then get a new one
     /// with their key when they come back, operators have to be made anew
@@ -77,6 +82,8 @@ impl Rotate {
             switch(&mut admin, &present, &config, &next).await
         } else if self.finish {
             finish(&mut admin, self.force).await
+        } else if self.abort {
+            abort(&mut admin, &next).await
         } else {
             begin(&mut admin, &present, &config, &next).await
         }
@@ -152,7 +159,11 @@ async fn switch(
     if here.pin() != newest {
         let new = next.read()?.filter(|new| new.pin() == newest);
         let new = new.with_context(|| {
-            format!("{} is not the new root's key: say where it is with --out", next.key.display())
+            format!(
+                "{} is not the new root's key: say where it is with --out, or give the rotation up \
+                 with --abort",
+                next.key.display()
+            )
         })?;
         put(&here, &new, &config.ca)?;
     }
@@ -197,19 +208,37 @@ fn put(old: &Ca, new: &Ca, ca: &CaFiles) -> anyhow::Result<()> {
 
 /// Step 3.
 async fn finish(admin: &mut AdminServiceClient<Channel>, force: bool) -> anyhow::Result<()> {
-    let request = RetireRootsRequest {
-        request_id: Bytes::copy_from_slice(&rand::random::<[u8; 16]>()),
-        force,
-    };
-    let answer = admin.retire_roots(request).await;
-    let retired = answer.map_err(|status| place::refused(&status))?.into_inner().retired_pins;
-    if retired.is_empty() {
+    if retire(admin, RetireRootsRequest { force, ..Default::default() }).await?.is_empty() {
         return place::say(&Stage::None.next(0));
     }
-    for pin in retired {
+    place::say("make a backup: an older one knows the old root alone")
+}
+
+/// Instead of step 2. The files go last, and only those of a root that was given up.
+async fn abort(admin: &mut AdminServiceClient<Channel>, next: &CaFiles) -> anyhow::Result<()> {
+    let given_up = retire(admin, RetireRootsRequest { newer: true, ..Default::default() }).await?;
+    if given_up.is_empty() {
+        return place::say(&Stage::None.next(0));
+    }
+    let of_it = |next: Ca| given_up.contains(&Bytes::copy_from_slice(next.pin().as_bytes()));
+    if next.read().is_ok_and(|next| next.is_some_and(of_it)) {
+        next.discard();
+    }
+    place::say("the rotation is given up; begin another one with `ca rotate`")
+}
+
+/// Ends the trust in some roots, and says which.
+async fn retire(
+    admin: &mut AdminServiceClient<Channel>,
+    request: RetireRootsRequest,
+) -> anyhow::Result<Vec<Bytes>> {
+    let request_id = Bytes::copy_from_slice(&rand::random::<[u8; 16]>());
+    let answer = admin.retire_roots(RetireRootsRequest { request_id, ..request }).await;
+    let retired = answer.map_err(|status| place::refused(&status))?.into_inner().retired_pins;
+    for pin in &retired {
         place::say(&format!("root {} is no longer trusted", hex::encode(pin)))?;
     }
-    place::say("make a backup: an older one knows the old root alone")
+    Ok(retired)
 }
 
 fn folder_of(path: &Path) -> PathBuf {

@@ -64,9 +64,9 @@ impl Stage {
                     .into()
             }
             Self::Signing if behind > 0 => format!(
-                "step 2 of 3 is done: the new root signs. {behind} still have certificates of the \
-                 old one: agents renew by themselves within minutes, operators with `wattle \
-                 operator renew`. Next: `ca rotate --finish`"
+                "step 2 of 3 is done: the new root signs. Still with a certificate of the old one: \
+                 {behind}. Agents renew by themselves within minutes, operators with `wattle \
+                 operator renew`, replicas need the new key. Next: `ca rotate --finish`"
             ),
             Self::Signing => {
                 "step 2 of 3 is done: the new root signs, and nobody has a certificate \
@@ -220,9 +220,10 @@ fn text(shown: &Shown) -> String {
             let (nodes, operators, tokens) = (root.nodes, root.operators, root.join_tokens);
             let _ = writeln!(
                 text,
-                "  signed by   {} replicas\n  holders     {nodes} nodes, {operators} operators; \
-                 {tokens} join tokens name it",
-                root.replicas
+                "  replicas    {} that {} with it\n  holders     nodes {nodes}, operators {operators}; \
+                 join tokens that name it {tokens}",
+                root.replicas,
+                if root.replicas == 1 { "signs" } else { "sign" },
             );
         }
         if let Some(until) = &root.vouches_until {
