@@ -1,7 +1,8 @@
 //! Why a command wasn't done, in words that say what to do next, and its exit code.
 
-use std::{error::Error as _, fmt, process::ExitCode};
+use std::{error::Error, fmt, io, process::ExitCode};
 
+use rustls::AlertDescription;
 use tonic::{Code, Status};
 use wattle_proto::InvalidField;
 
@@ -57,12 +58,25 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What to do where a certificate isn't believed. Not all who aren't are told: a connection may be
+/// closed before what the control plane says of it has arrived.
+const ROTATED: &str = "\
+    If the CA was rotated since, make another credential: on the control plane's machine with \
+    `wattle-controlplane admin create NAME`, or ask an administrator.";
+
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         if let Some(cause) = lost_by(&status) {
+            if is_of_certificate(cause) {
+                return Self::Failed(format!(
+                    "the control plane doesn't accept this credential's certificate ({cause}); \
+                     nothing was done.\n{ROTATED}"
+                ));
+            }
             return Self::Failed(format!(
                 "the connection to the control plane was lost before it answered: {cause}\n\
-                 If this was to change something, it is done or not: look before you try again."
+                 If this was to change something, it is done or not: look before you try again.\n\
+                 If it happens every time, this credential's certificate isn't believed. {ROTATED}"
             ));
         }
         let message = match status.message() {
@@ -93,12 +107,29 @@ impl From<Status> for Failure {
 }
 
 /// What ended the connection, where the status doesn't come from the control plane.
-fn lost_by(status: &Status) -> Option<String> {
+fn lost_by(status: &Status) -> Option<&(dyn Error + 'static)> {
     let mut cause = status.source()?;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    Some(cause.to_string())
+    Some(cause)
+}
+
+/// A server says what it thinks of a client's certificate after the handshake, as the first answer.
+fn is_of_certificate(cause: &(dyn Error + 'static)) -> bool {
+    // The system's error holds the one of TLS without naming it as its source.
+    let inner = cause.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+    let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = tls.or_else(|| cause.downcast_ref::<rustls::Error>());
+    matches!(
+        tls,
+        Some(rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+        ))
+    )
 }
 
 impl From<InvalidField> for Failure {
@@ -113,6 +144,18 @@ impl From<InvalidField> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_that_isn_t_believed_is_no_lost_connection() {
+        let by = |error: rustls::Error| {
+            let lost = Status::from_error(Box::new(io::Error::other(error)));
+            Failure::from(lost).to_string()
+        };
+        let said = by(rustls::Error::AlertReceived(AlertDescription::UnknownCA));
+        assert!(said.contains("nothing was done") && said.contains("admin create"), "{said}");
+        let said = by(rustls::Error::AlertReceived(AlertDescription::CloseNotify));
+        assert!(said.contains("look before you try again"), "{said}");
+    }
 
     #[test]
     fn a_status_becomes_words_and_never_a_dump() {

@@ -73,11 +73,12 @@ fn a_ca_is_rotated_and_nobody_is_cut_off() {
 
     let said = control_plane.manage(&["ca", "rotate", "--finish", "--force"]).unwrap();
     assert!(said.contains("no longer trusted"), "{said}");
-    wait_until("the old credential to be refused", LIMIT, || {
+    let said = wait_until("the old credential to be refused", LIMIT, || {
         let mut command = control_plane.command(&["status"])?;
-        Ok(run(command.env("WATTLE_CONTEXT", &before)).is_err().then_some(()))
+        Ok(run(command.env("WATTLE_CONTEXT", &before)).err())
     })
     .unwrap();
+    assert!(format!("{said:#}").contains("wattle-controlplane admin create"), "{said:#}");
     control_plane.wattle(&["status"]).expect("the renewed one is good");
 
     // A token of before still leads here, and whoever slept through it all comes back.

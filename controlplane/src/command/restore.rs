@@ -25,7 +25,8 @@ No control plane may be running on the store, and the store must be empty: move 
 away first, or have what is there deleted with --replace. The file is read as a whole before anything is written; a damaged one is refused, with the \
 place. The restored control plane begins a new epoch: agents come back by themselves, each is sent one \
 full set. Machines that joined after the backup was made are unknown to it: their `wattle-agent status` \
-says so, and what to do. An interrupted restore is begun again by the same command, and no control \
+says so, and what to do. Nodes, tokens and operators that were deleted or revoked after it are good \
+again: end them once more. An interrupted restore is begun again by the same command, and no control \
 plane starts on half of one.
 
 Examples:

@@ -16,6 +16,7 @@ use wattle_controlplane::{
     cluster, horizon,
     moving::{
         MoveError, Moved,
+        source::Source,
         target::{self, Occupied},
     },
     store::{
@@ -241,11 +242,29 @@ impl Store for Faulty {
     }
 }
 
-/// Embedded, into an etcd and back: the same control plane all the way, and the command says so.
+/// What is written while it is read isn't shown: half of a change would be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_control_plane_grows_into_etcd_and_back() {
+async fn what_is_read_is_what_there_was_at_one_revision() {
     let (from, made) = Place::lived().await;
     let etcd = EtcdCluster::start(Version::V36, 1).unwrap();
+    let (store, shutdown) = open(&etcd);
+    copy(&*from.store, &store).await.unwrap();
+    for store in [&*from.store, &store as &dyn Store] {
+        let before = target::tally(store).await.unwrap();
+        let mut source = Source::open(store).await.unwrap();
+        source.next().await.unwrap().unwrap();
+        let (first, last) = (keys::peer(&network(), made[0]), Key::new("v1/zebra"));
+        let written = Transaction::default().delete(first).put(last, "?".into());
+        assert!(matches!(store.commit(written).await.unwrap(), Outcome::Committed(_)));
+        while source.next().await.unwrap().is_some() {}
+        assert_eq!(source.tally(), before);
+        assert_ne!(target::tally(store).await.unwrap(), before);
+    }
+    shutdown.drain(Duration::from_secs(1)).await;
+}
+
+/// One member's store, with what ends its tasks.
+fn open(etcd: &EtcdCluster) -> (Etcd, Shutdown) {
     let config = EtcdConfig {
         endpoints: etcd.urls().iter().map(|url| url.parse().unwrap()).collect(),
         prefix: "/mesh/".parse().unwrap(),
@@ -253,7 +272,15 @@ async fn a_control_plane_grows_into_etcd_and_back() {
         user: None,
     };
     let shutdown = Shutdown::new();
-    let store = Etcd::open(&config, &shutdown).unwrap();
+    (Etcd::open(&config, &shutdown).unwrap(), shutdown)
+}
+
+/// Embedded, into an etcd and back: the same control plane all the way, and the command says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_grows_into_etcd_and_back() {
+    let (from, made) = Place::lived().await;
+    let etcd = EtcdCluster::start(Version::V36, 1).unwrap();
+    let (store, shutdown) = open(&etcd);
     let moved = copy(&*from.store, &store).await.unwrap();
     let entry = keys::peer(&network(), made[0]);
     let (before, after) = (from.store.get(&entry).await.unwrap(), store.get(&entry).await.unwrap());
