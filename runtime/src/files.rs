@@ -2,6 +2,7 @@
 //! whenever the machine loses power.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
     os::unix::fs::DirBuilderExt as _,
@@ -36,7 +37,8 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A file (mode 0600) that is written piece by piece. It has its name only once it is whole: dropped
-/// before that, it leaves nothing behind.
+/// before that, it leaves nothing behind. Where the program is killed, what is left is named for what
+/// it is: `.NAME.partial-…`.
 #[derive(Debug)]
 pub struct PrivateFile {
     staged: NamedTempFile,
@@ -46,7 +48,10 @@ pub struct PrivateFile {
 impl PrivateFile {
     /// Begins a file beside its final place.
     pub fn beside(path: &Path) -> io::Result<Self> {
-        let staged = NamedTempFile::new_in(folder_of(path))?;
+        let mut name = OsString::from(".");
+        name.push(path.file_name().unwrap_or_default());
+        name.push(".partial-");
+        let staged = tempfile::Builder::new().prefix(&name).tempfile_in(folder_of(path))?;
         Ok(Self { staged, path: path.to_owned() })
     }
 

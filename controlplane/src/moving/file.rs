@@ -391,6 +391,10 @@ mod tests {
         let ca = Ca { certificates: "CERT".into(), key: Zeroizing::new("KEY".into()) };
         writer.ca(&ca).unwrap();
         assert!(!path.exists(), "it has its name once it is whole");
+        let names = fs::read_dir(path.parent().unwrap()).unwrap();
+        let names: Vec<_> = names.map(|file| file.unwrap().file_name()).collect();
+        let partial = names[0].to_str().unwrap();
+        assert!(names.len() == 1 && partial.starts_with(".backup.partial-"), "{names:?}");
         writer.finish(tally_of(&records())).unwrap()
     }
 

@@ -15,9 +15,9 @@ use wattle_controlplane::{
     authority::CaFiles,
     cluster, horizon,
     moving::{
-        MoveError, Moved,
+        MoveError, Moved, Record,
         source::Source,
-        target::{self, Occupied},
+        target::{self, Occupied, Target},
     },
     store::{
         Key, Operation, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch,
@@ -165,6 +165,22 @@ async fn a_copy_cut_anywhere_is_begun_again() {
     assert_eq!(moved.source, moved.target);
     let error = copy(&*from.store, &*to.store).await.unwrap_err();
     assert!(matches!(error, MoveError::NotEmpty(_)), "{error}");
+}
+
+/// Two at once: the one that began later goes on, the other one writes nothing more.
+#[tokio::test]
+async fn of_two_at_once_one_goes_on() {
+    let (from, _) = Place::lived().await;
+    let to = Place::empty();
+    let now = SystemTime::now();
+    let mut first = Target::begin(&*to.store, Occupied::Refuse, "one", now).await.unwrap();
+    let moved = copy(&*from.store, &*to.store).await.unwrap();
+    let before = to.all().await;
+    let record = Record { key: Key::new("v1/late"), value: Bytes::from_static(b"?") };
+    first.put(record, &mut |_| {}).await.unwrap();
+    let error = first.finish(moved.source, &mut |_| {}).await.unwrap_err();
+    assert!(matches!(error, MoveError::Contended), "{error}");
+    assert_eq!(to.all().await, before);
 }
 
 /// What arrives otherwise than it was sent is found before anybody could start on it.
