@@ -4,7 +4,7 @@
 //! worth nothing without them, stay behind; the new store begins an epoch of its own with its horizon
 //! at its head, and every agent gets one full set. Everything else moves bit for bit, so that nobody
 //! enrols anew. [`content`] says what each record becomes, [`source`] reads it, [`target`] writes it,
-//! [`file`] keeps it.
+//! [`mod@file`] keeps it.
 
 pub mod content;
 pub mod file;
