@@ -8,7 +8,8 @@ use tokio::{
     select,
     sync::{Notify, mpsc, watch},
 };
-use wattle_model::{Endpoint, NodeName, PrivateKey};
+use wattle_model::{Endpoint, NodeId, NodeName, PublicKey};
+use wattle_proto::entry;
 use wattle_runtime::shutdown::{self, Shutdown};
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     join::{self, Wishes as JoinWishes},
     kernel::{self, Host},
     leave,
-    reconcile::{Mesh, Open, Reconciler, Surroundings, Wishes},
+    reconcile::{Keys, Mesh, Open, Reconciler, Surroundings, Wishes},
     renew, report,
     session::{self, Outcome, Parts, Session, SessionState, SessionStatus},
     state::{
@@ -29,7 +30,6 @@ use crate::{
         self, Sources,
         socket::{self, Leave},
     },
-    wireguard_key,
 };
 
 /// How long tasks get to finish what they are at: a commit, an answer.
@@ -110,14 +110,11 @@ fn wishes(name: Option<NodeName>, device: &DeviceArgs) -> JoinWishes {
 
 async fn daemon(args: RunArgs) -> anyhow::Result<Exit> {
     let device = args.device.clone();
-    let data_plane = move |key: PrivateKey| -> anyhow::Result<Open> {
-        let (dataplane, place) = (device.dataplane, device.place(&key));
-        Ok(Box::new(move || {
-            let place = place.clone();
-            Box::pin(async move { kernel::open(dataplane, &place).await })
-        }))
-    };
-    run_with(args, data_plane, async { shutdown::signals().await.map(drop) }).await
+    let open: Open = Box::new(move |(key, others)| {
+        let (dataplane, place) = (device.dataplane, device.place(&key, &others));
+        Box::pin(async move { kernel::open(dataplane, &place).await })
+    });
+    run_with(args, open, async { shutdown::signals().await.map(drop) }).await
 }
 
 /// `run`, on a device in memory and until `stop`: a machine of a test.
@@ -127,23 +124,23 @@ pub async fn run_on(
     args: RunArgs,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<Exit> {
-    let data_plane = move |key: PrivateKey| -> anyhow::Result<Open> {
-        let key = wireguard_key::public(&key)?;
-        Ok(Box::new(move || {
-            let kernel = device.open_with(key);
-            Box::pin(async move { Ok(Box::new(kernel) as _) })
-        }))
-    };
+    let open: Open = Box::new(move |(key, _)| {
+        let device = device.clone();
+        Box::pin(async move {
+            let key = crate::wireguard_key::public(&key).map_err(kernel::KernelError::Key)?;
+            Ok(Box::new(device.open_with(key)) as _)
+        })
+    });
     let stop = async {
         stop.await;
         Ok(())
     };
-    run_with(args, data_plane, stop).await
+    run_with(args, open, stop).await
 }
 
 async fn run_with(
     args: RunArgs,
-    data_plane: impl FnOnce(PrivateKey) -> anyhow::Result<Open>,
+    open: Open,
     stop: impl Future<Output = std::io::Result<()>>,
 ) -> anyhow::Result<Exit> {
     let state = Arc::new(StateDir::open(&args.state.state_dir)?);
@@ -155,10 +152,15 @@ async fn run_with(
         tracing::error!("this node was deleted: `wattle-agent join` enrols the machine anew");
         return Ok(Exit::Removed);
     }
-    let open = data_plane(identity.wireguard_key.clone())?;
+    let place = args.device.place(&identity.wireguard_key, &[]);
+    let link_key = match identity.next_wireguard_key {
+        Some(_) => kernel::present_key(&place).await,
+        None => None,
+    };
     let build = Build {
         state,
         identity,
+        link_key,
         open,
         socket: args.state.socket(),
         host: Host::read(&args.device.interface).await?,
@@ -185,6 +187,8 @@ async fn enrol(state: &StateDir, args: &RunArgs) -> anyhow::Result<Identity> {
 pub(crate) struct Build {
     pub(crate) state: Arc<StateDir>,
     pub(crate) identity: Identity,
+    /// The key of the link that is there already.
+    pub(crate) link_key: Option<PublicKey>,
     pub(crate) open: Open,
     pub(crate) socket: PathBuf,
     pub(crate) wishes: Wishes,
@@ -216,13 +220,18 @@ impl Agent {
         let noticed = Arc::new(Notify::new());
         let surroundings = Surroundings { host: host.subscribe(), noticed: noticed.clone() };
         let interface = build.wishes.interface.clone();
+        let own = own_key(&held, build.identity.node_id);
+        let keys = build.identity.device_keys(&[build.link_key, own]);
         let (reconciler, mesh) =
-            restore(build.open, &build.identity, build.wishes, &held, surroundings).await?;
+            restore(build.open, keys.clone(), &build.identity, build.wishes, &held, surroundings)
+                .await?;
 
         let (work, front) = (Shutdown::new(), Shutdown::new());
         let (tell_removed, removed) = mpsc::channel(2);
         let (ask_leave, leaves) = mpsc::channel(1);
         let identity = SharedIdentity::new(build.state.clone(), build.identity);
+        // An agent before this one may have been killed before it could.
+        identity.keep_key(&keys.0)?;
         let doubt = Arc::new(Notify::new());
         let parts = Parts {
             doubt: doubt.clone(),
@@ -320,16 +329,15 @@ impl Agent {
 /// Opens the device and makes it what it was when the last set was committed.
 async fn restore(
     open: Open,
+    keys: Keys,
     identity: &Identity,
     wishes: Wishes,
     held: &Held,
     surroundings: Surroundings,
 ) -> anyhow::Result<(Reconciler, Mesh)> {
-    let public_key =
-        wireguard_key::public(&identity.wireguard_key).context("the identity's WireGuard key")?;
     let (settings, node) = (&identity.settings, identity.node_id);
     let (mut reconciler, mesh) =
-        Reconciler::open(open, node, public_key, wishes, settings, surroundings).await?;
+        Reconciler::open(open, node, keys, wishes, settings, surroundings).await?;
     reconciler.restore(session::restored(held)).await;
     tracing::info!(
         node = %settings.name,
@@ -339,6 +347,12 @@ async fn restore(
         "the mesh is up as last known"
     );
     Ok((reconciler, mesh))
+}
+
+/// The key by which peers know this node, as far as its own entry was seen.
+fn own_key(held: &Held, node: NodeId) -> Option<PublicKey> {
+    let (_, entry) = held.entries().find(|(id, _)| *id == node)?;
+    entry::decode(entry).ok().map(|own| own.public_key)
 }
 
 /// Tells the agent when a part of it learns that the node was deleted.

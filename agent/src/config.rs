@@ -131,10 +131,11 @@ pub struct DeviceArgs {
 
 impl DeviceArgs {
     /// The device to open.
-    pub(crate) fn place(&self, private_key: &PrivateKey) -> Place {
+    pub(crate) fn place(&self, private_key: &PrivateKey, other_keys: &[PrivateKey]) -> Place {
         Place {
             interface: self.interface.clone(),
             private_key: private_key.clone(),
+            other_keys: other_keys.to_vec(),
             listen_port: self.listen_port,
             mark: self.mark,
         }
@@ -266,10 +267,11 @@ pub struct MadeArgs {
 }
 
 impl MadeArgs {
-    pub(crate) fn place(&self, private_key: &PrivateKey) -> Place {
+    pub(crate) fn place(&self, private_key: &PrivateKey, other_keys: &[PrivateKey]) -> Place {
         Place {
             interface: self.interface.clone(),
             private_key: private_key.clone(),
+            other_keys: other_keys.to_vec(),
             listen_port: 0,
             mark: self.mark,
         }

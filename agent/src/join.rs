@@ -183,6 +183,7 @@ fn identity(answer: EnrollResponse, keys: Pending) -> Result<Identity, JoinError
             .field("credential.ca_certificates")?,
         tls_key: keys.tls_key,
         wireguard_key: keys.wireguard_key,
+        next_wireguard_key: None,
     })
 }
 

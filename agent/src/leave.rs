@@ -45,7 +45,7 @@ pub(crate) async fn down(args: DownArgs) -> anyhow::Result<()> {
 /// Takes away what an agent that doesn't run any more made. A userspace device ended with its agent:
 /// only rules may be left of it.
 async fn remove(made: &MadeArgs, identity: &Identity) -> anyhow::Result<()> {
-    let place = made.place(&identity.wireguard_key);
+    let place = made.place(&identity.wireguard_key, identity.next_wireguard_key.as_slice());
     if if_nametoindex(made.interface.as_str()).is_ok() {
         kernel::open(made.dataplane, &place).await?.remove().await?;
     }

@@ -163,6 +163,7 @@ fn first_transaction(made: &Cluster, now: SystemTime) -> Transaction {
         ipv4_range: DEFAULT_IPV4_RANGE.into(),
         ipv6_range: random_ula(),
         mode: Mode::Mesh,
+        key_rotation_seconds: 0,
     };
     Transaction::default()
         .as_read(keys::moving(), None)

@@ -22,6 +22,7 @@ pub mod moving;
 pub mod nodes;
 pub mod replica;
 pub mod replicas;
+pub mod rotation;
 pub mod services;
 pub mod store;
 pub mod stream;

@@ -32,6 +32,7 @@ use crate::{
     nodes::Nodes,
     replica::Replica,
     replicas::Replicas,
+    rotation,
     store::feed::Live,
     stream::{self, Pace, SyncService},
 };
@@ -63,6 +64,7 @@ pub fn build(
     let (own, stop) = (replica.clone(), serving.token());
     let replicas = Replicas::new(own, sessions, replica_address, stop.clone());
     let metrics = metrics::registry(replicas.clone(), streams.clone());
+    rotation::start(replicas.clone(), nodes.clone(), serving);
     let admin = Admin::new(replicas.clone(), nodes, stop);
     let (reporter, health) = tonic_health::server::health_reporter();
     let routes = Routes::new(health)

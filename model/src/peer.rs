@@ -13,6 +13,8 @@ pub struct PeerSpec {
     pub name: NodeName,
     /// Its WireGuard public key.
     pub public_key: PublicKey,
+    /// The key that it will change to: not used yet, but to be known.
+    pub next_public_key: Option<PublicKey>,
     /// Its overlay address, where the network has an IPv4 range.
     pub ipv4: Option<Ipv4Addr>,
     /// Its overlay address, where the network has an IPv6 range.

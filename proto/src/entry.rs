@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytes::Bytes;
 use prost::Message as _;
 use wattle_model::{
-    Endpoint, InvalidAddress, NodeId, PeerSpec, PublicKey, address_from_bytes, address_to_bytes,
+    Endpoint, InvalidAddress, InvalidKey, NodeId, PeerSpec, PublicKey, address_from_bytes,
+    address_to_bytes,
 };
 
 use crate::{Invalid, InvalidField, sync};
@@ -24,6 +25,9 @@ pub fn encode(peer: &PeerSpec) -> Bytes {
         ipv4: ip(peer.ipv4.map(IpAddr::V4)),
         ipv6: ip(peer.ipv6.map(IpAddr::V6)),
         endpoints: peer.endpoints.iter().map(|e| e.to_bytes().into()).collect(),
+        next_public_key: peer
+            .next_public_key
+            .map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.as_bytes())),
     }
     .encode_to_vec()
     .into()
@@ -51,10 +55,16 @@ pub fn decode(entry: &Bytes) -> Result<PeerSpec, InvalidField> {
         node: NodeId::try_from(peer.node_id.as_ref()).field("entry.node_id")?,
         name: peer.name.parse().field("entry.name")?,
         public_key: PublicKey::try_from(peer.public_key.as_ref()).field("entry.public_key")?,
+        next_public_key: public_key(&peer.next_public_key).field("entry.next_public_key")?,
         ipv4,
         ipv6,
         endpoints: endpoints(&peer.endpoints).field("entry.endpoints")?,
     })
+}
+
+/// Reads a key that may be absent.
+pub fn public_key(bytes: &[u8]) -> Result<Option<PublicKey>, InvalidKey> {
+    (!bytes.is_empty()).then(|| PublicKey::try_from(bytes)).transpose()
 }
 
 /// Reads a list of endpoints.
@@ -90,6 +100,7 @@ mod tests {
             node: NodeId::new([1; 16]),
             name: "frankfurt-edge-01".parse().unwrap(),
             public_key: PublicKey::new([2; 32]).unwrap(),
+            next_public_key: None,
             ipv4: Some([10, 90, 0, 1].into()),
             ipv6: Some("fd00::1".parse().unwrap()),
             endpoints: vec![endpoint("192.0.2.1:51820"), endpoint("[2001:db8::1]:51820")],
@@ -113,6 +124,14 @@ mod tests {
             "{hex}"
         );
         assert!(hex.contains("22040a5a0001") && hex.contains("3206c0000201ca6c"), "{hex}");
+        assert!(!hex.contains("3a20"), "no next key is no byte: {hex}");
+    }
+
+    #[test]
+    fn the_next_key_round_trips() {
+        let next_public_key = Some(PublicKey::new([3; 32]).unwrap());
+        let peer = PeerSpec { next_public_key, ..peer() };
+        assert_eq!(decode(&encode(&peer)).unwrap(), peer);
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub struct NetworkBody {
     pub ipv6_range: String,
     /// Who sees whom.
     pub mode: Mode,
+    /// How old its nodes' WireGuard keys may become, in seconds; 0 for no limit.
+    pub key_rotation_seconds: u64,
 }
 
 impl Body for NetworkBody {
@@ -97,6 +99,7 @@ impl Body for NetworkBody {
             ipv4_range: self.ipv4_range.clone(),
             ipv6_range: self.ipv6_range.clone(),
             mode: mode.into(),
+            key_rotation_seconds: self.key_rotation_seconds,
         }
         .encode_to_vec()
         .into()
@@ -114,6 +117,7 @@ impl Body for NetworkBody {
             ipv4_range: body.ipv4_range,
             ipv6_range: body.ipv6_range,
             mode,
+            key_rotation_seconds: body.key_rotation_seconds,
         })
     }
 }

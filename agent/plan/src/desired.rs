@@ -9,7 +9,10 @@ use std::{
 use ipnet::IpNet;
 use wattle_model::{NodeId, NodeName, PeerSpec, PublicKey};
 
-use crate::{Touched, target::addresses};
+use crate::{
+    Touched,
+    target::{addresses, keys},
+};
 
 /// Ethernet's 1500 bytes less WireGuard's 80 over IPv6.
 pub const DEFAULT_MTU: u32 = 1420;
@@ -146,7 +149,9 @@ impl Desired {
 
     fn insert(&mut self, peer: PeerSpec) -> Option<PeerSpec> {
         let before = self.remove(&peer.node);
-        *self.keys.entry(peer.public_key).or_default() += 1;
+        for key in keys(&peer) {
+            *self.keys.entry(key).or_default() += 1;
+        }
         for address in addresses(&peer) {
             *self.claims.entry(address).or_default() += 1;
         }
@@ -156,7 +161,9 @@ impl Desired {
 
     fn remove(&mut self, node: &NodeId) -> Option<PeerSpec> {
         let peer = self.peers.remove(node)?;
-        self.contested |= release(&mut self.keys, &peer.public_key);
+        for key in keys(&peer) {
+            self.contested |= release(&mut self.keys, &key);
+        }
         for address in addresses(&peer) {
             self.contested |= release(&mut self.claims, &address);
         }
@@ -167,7 +174,7 @@ impl Desired {
     fn is_alone(&self, peer: &PeerSpec) -> bool {
         let alone = |count: Option<&u32>| count.is_none_or(|count| *count == 1);
         let own = |address| self.device.addresses.iter().any(|net| net.addr() == address);
-        alone(self.keys.get(&peer.public_key))
+        keys(peer).all(|key| alone(self.keys.get(&key)))
             && addresses(peer).all(|a| alone(self.claims.get(&a)) && !own(a))
     }
 }

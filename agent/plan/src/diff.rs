@@ -11,6 +11,7 @@ use wattle_model::PublicKey;
 
 use crate::{
     Desired, EndpointMemory, Observed, ObservedPeer, Op, SetPeer,
+    endpoint::strays,
     order::{Move, in_order},
     route::routes,
     target::{Target, resolve},
@@ -46,9 +47,12 @@ pub(crate) fn peers(
     let owners = owners(observed);
     let mut settings = BTreeMap::new();
     let mut moves = BTreeMap::new();
-    for (key, target) in targets {
+    // A key that a peer will change to comes after the one in use: it is to be found where that is.
+    let in_use = targets.iter().filter(|(_, target)| target.heir_of.is_none());
+    let heirs = targets.iter().filter(|(_, target)| target.heir_of.is_some());
+    for (key, target) in in_use.chain(heirs) {
         let peer = observed.peers.get(key);
-        settings.insert(*key, Setting::of(desired, *key, target, peer, memory, now));
+        settings.insert(*key, Setting::of(desired, *key, target, observed, memory, now));
         if let Some(change) = Move::between(*key, &target.prefixes, peer, &owners) {
             moves.insert(*key, change);
         }
@@ -130,17 +134,25 @@ impl Setting {
         desired: &Desired,
         key: PublicKey,
         target: &Target<'_>,
-        observed: Option<&ObservedPeer>,
+        device: &Observed,
         memory: &mut EndpointMemory,
         now: Instant,
     ) -> Self {
-        let wanted = desired.keepalive.unwrap_or(0);
+        let observed = device.peers.get(&key);
+        // Nobody answers to a key that isn't used yet.
+        let wanted = desired.keepalive.filter(|_| target.heir_of.is_none()).unwrap_or(0);
         let has = observed.and_then(|peer| peer.keepalive).unwrap_or(0);
+        let endpoint = match (target.candidates, target.heir_of) {
+            (None, _) => None,
+            (Some(candidates), None) => memory.choose(key, candidates, observed, now),
+            (Some(candidates), Some(present)) => {
+                let endpoint = memory.inherit(key, present, candidates);
+                endpoint.filter(|at| observed.is_none_or(|peer| strays(peer, *at)))
+            }
+        };
         Self {
             create: observed.is_none(),
-            endpoint: target
-                .candidates
-                .and_then(|candidates| memory.choose(key, candidates, observed, now)),
+            endpoint,
             keepalive: (wanted != has).then_some(wanted),
             clear_preshared: observed.is_some_and(|peer| peer.preshared),
         }

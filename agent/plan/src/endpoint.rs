@@ -57,6 +57,8 @@ struct Peer {
     expected: Option<Instant>,
     /// Where it was found behind NAT, and the number of that.
     found: Option<(SocketAddr, u64)>,
+    /// It is where the peer was under the key before this one: nothing has come from it with this key.
+    inherited: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,20 @@ impl EndpointMemory {
         self.peers.remove(key);
     }
 
+    /// The key that a peer will change to is where its present key is, wherever that was learnt from.
+    pub(crate) fn inherit(
+        &mut self,
+        next: PublicKey,
+        present: PublicKey,
+        candidates: &[Endpoint],
+    ) -> Option<SocketAddr> {
+        let before = self.peers.get(&present);
+        let endpoint = before.and_then(|before| before.endpoint);
+        let candidates = before.map_or_else(|| candidates.to_vec(), |b| b.candidates.clone());
+        self.peers.insert(next, Peer { candidates, endpoint, inherited: true, ..Peer::default() });
+        endpoint
+    }
+
     /// The endpoint to send to the device for this peer, if any.
     pub(crate) fn choose(
         &mut self,
@@ -108,6 +124,7 @@ impl EndpointMemory {
                 let withdrew = before.as_ref().is_some_and(|b| b.withdrew(current, candidates));
                 let port = before.as_ref().and_then(|b| b.translated(current, candidates));
                 let doubted = before.as_ref().and_then(|b| b.doubted);
+                let inherited = before.as_ref().is_some_and(|b| b.inherited && !is_fresh(peer));
                 let works = doubted.is_some_and(|mark| peer.rx_bytes > mark.rx);
                 let fresher = next.learnt.is_some_and(|mark| mark.is_fresher(peer, now))
                     || port.is_some() && is_fresh(peer) && doubted.is_none_or(|d| d.is_recent(now));
@@ -115,9 +132,10 @@ impl EndpointMemory {
                     // Until it is known whether it works, what was said before still holds.
                     next.candidates = before.map(|b| b.candidates).unwrap_or_default();
                     next.doubted = doubted.or(Some(Mark::new(peer, now)));
-                } else if withdrew && !works || is_lost(peer, current, candidates) {
+                } else if withdrew && !works || !inherited && is_lost(peer, current, candidates) {
                     chosen = port.or(ranked.first().copied());
                 } else {
+                    next.inherited = inherited;
                     next.unanswered = waiting(before.and_then(|b| b.unanswered), peer, now);
                     let expired = next.unanswered.take_if(|mark| mark.expired(peer, now)).is_some();
                     chosen = expired.then(|| following(&ranked, current)).flatten();
@@ -276,6 +294,11 @@ impl Mark {
 /// device by a restarted agent, or left by an operation that failed.
 fn is_lost(peer: &ObservedPeer, current: SocketAddr, candidates: &[Endpoint]) -> bool {
     !is_fresh(peer) && !has_address(candidates, current.ip())
+}
+
+/// Whether a key that isn't used yet is elsewhere than the one in use, and nothing has come with it.
+pub(crate) fn strays(heir: &ObservedPeer, endpoint: SocketAddr) -> bool {
+    heir.endpoint != Some(endpoint) && !is_fresh(heir)
 }
 
 fn is_fresh(peer: &ObservedPeer) -> bool {

@@ -56,6 +56,8 @@ pub(crate) struct Target<'a> {
     pub(crate) prefixes: BTreeSet<IpNet>,
     /// `None` leaves its endpoint alone.
     pub(crate) candidates: Option<&'a [Endpoint]>,
+    /// It is a key that a peer will change to, from this one: known, and not used yet.
+    pub(crate) heir_of: Option<PublicKey>,
 }
 
 impl Desired {
@@ -96,9 +98,32 @@ pub(crate) fn resolve(
         }
         let via = desired.via.iter().filter(|(_, name)| **name == peer.name);
         prefixes.extend(via.map(|(prefix, _)| *prefix));
-        targets.insert(peer.public_key, Target { prefixes, candidates: Some(&peer.endpoints) });
+        let candidates = Some(&peer.endpoints[..]);
+        targets.insert(peer.public_key, Target { prefixes, candidates, heir_of: None });
+    }
+    for peer in desired.peers() {
+        // A key in use comes before one that isn't yet.
+        if let Some(next) = peer.next_public_key.filter(|next| !keys.contains_key(next))
+            && targets.contains_key(&peer.public_key)
+        {
+            keys.insert(next, Some(peer.node));
+            targets.insert(next, Target::heir_of(peer));
+        }
     }
     (targets, rejected)
+}
+
+impl<'a> Target<'a> {
+    /// What the key has that a peer will change to: no prefix yet.
+    pub(crate) fn heir_of(peer: &'a PeerSpec) -> Self {
+        let candidates = Some(&peer.endpoints[..]);
+        Self { prefixes: BTreeSet::new(), candidates, heir_of: Some(peer.public_key) }
+    }
+}
+
+/// A peer's keys: the one in use, and the one that it will change to.
+pub(crate) fn keys(peer: &PeerSpec) -> impl Iterator<Item = PublicKey> {
+    [Some(peer.public_key), peer.next_public_key].into_iter().flatten()
 }
 
 pub(crate) fn addresses(peer: &PeerSpec) -> impl Iterator<Item = IpAddr> {

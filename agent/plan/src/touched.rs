@@ -13,7 +13,7 @@ use wattle_model::{NodeId, PeerSpec, PublicKey};
 use crate::{
     Desired, EndpointMemory, Observed, ObservedPeer, Op,
     diff::peers,
-    target::{Target, addresses},
+    target::{Target, addresses, keys},
 };
 
 /// The peers that a change touched, as they were and as they are. Nobody else claims what they have
@@ -44,8 +44,8 @@ impl Touched {
 }
 
 /// The operations for a device that was as desired before the change; `None` where that isn't
-/// enough to know, and the device has to be looked at: an endpoint in use may have moved meanwhile,
-/// and routes depend on all peers.
+/// enough to know, and the device has to be looked at: an endpoint in use may have moved meanwhile (a
+/// key that a peer will change to begins with that), and routes depend on all peers.
 pub fn diff_touched(
     desired: &Desired,
     touched: &Touched,
@@ -57,7 +57,7 @@ pub fn diff_touched(
         let inside = |a| desired.device.addresses.iter().any(|net| net.contains(&a));
         desired.via.values().any(|name| *name == peer.name) || !addresses(peer).all(inside)
     };
-    if touched.peers().any(|peer| peer.public_key == own_key || routed(peer)) {
+    if touched.peers().any(|peer| keys(peer).any(|key| key == own_key) || routed(peer)) {
         return None;
     }
     let mut observed = Observed { public_key: Some(own_key), ..Observed::default() };
@@ -68,16 +68,23 @@ pub fn diff_touched(
             ..ObservedPeer::default()
         };
         observed.peers.insert(peer.public_key, was);
+        observed.peers.extend(peer.next_public_key.map(|next| (next, ObservedPeer::default())));
     }
     let mut targets = BTreeMap::new();
     for peer in touched.now.values() {
-        let there = touched.before.values().find(|was| was.public_key == peer.public_key);
+        let there = touched.before.values().find(|was| keys(was).any(|key| key == peer.public_key));
         if there.is_some_and(|was| was.endpoints != peer.endpoints) {
             return None;
         }
+        if let Some(next) = peer.next_public_key {
+            let was = touched.before.get(&peer.node);
+            was.filter(|was| keys(was).eq(keys(peer)))?;
+            targets.insert(next, Target { candidates: None, ..Target::heir_of(peer) });
+        }
         // An endpoint that stays is left to the device.
         let candidates = there.is_none().then_some(&peer.endpoints[..]);
-        targets.insert(peer.public_key, Target { prefixes: prefixes(peer), candidates });
+        let prefixes = prefixes(peer);
+        targets.insert(peer.public_key, Target { prefixes, candidates, heir_of: None });
     }
     for key in observed.peers.keys().filter(|key| !targets.contains_key(key)) {
         memory.forget(key);

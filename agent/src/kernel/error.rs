@@ -42,6 +42,9 @@ pub enum KernelError {
         /// What tells it isn't.
         why: String,
     },
+    /// The device's private key is none.
+    #[error("the device's private key is damaged: {0}")]
+    Key(wattle_model::InvalidKey),
     /// A name that Linux wouldn't take.
     #[error("{0:?} is no interface name: 1 to 15 characters, no '/' and no spaces")]
     InvalidName(String),

@@ -4,15 +4,17 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use wattle_model::PublicKey;
+use wattle_model::{PrivateKey, PublicKey};
 use wattle_plan::{Maker, Observed, Op, Prefixes, Route, SetPeer, Table};
 
 use super::{DataPlaneKind, Failed, Kernel, KernelError};
+use crate::wireguard_key;
 
 /// A handle on the device, which outlives the agent that uses it: a second [`FakeDevice::open`] is
 /// a restarted agent's.
@@ -25,6 +27,7 @@ struct State {
     log: Vec<Op>,
     refuse: VecDeque<bool>,
     looks: usize,
+    greeted: Vec<PublicKey>,
     removed: bool,
 }
 
@@ -77,6 +80,11 @@ impl FakeDevice {
         self.0.lock().looks
     }
 
+    /// The peers that were greeted since the last call.
+    pub fn take_greeted(&self) -> Vec<PublicKey> {
+        std::mem::take(&mut self.0.lock().greeted)
+    }
+
     /// Whether the agent took the device away.
     pub fn is_removed(&self) -> bool {
         self.0.lock().removed
@@ -108,6 +116,16 @@ impl Kernel for FakeKernel {
             }
         }
         Ok(failed)
+    }
+
+    async fn rekey(&mut self, key: PrivateKey, fresh: Duration) -> Result<usize, KernelError> {
+        let mut state = self.0.0.lock();
+        state.observed.public_key = wireguard_key::public(&key).ok();
+        let peers = state.observed.peers.iter();
+        let spoken = peers.filter(|(_, peer)| peer.last_handshake.is_some_and(|age| age < fresh));
+        let spoken: Vec<_> = spoken.map(|(key, _)| *key).collect();
+        state.greeted.extend(&spoken);
+        Ok(spoken.len())
     }
 
     async fn remove(&mut self) -> Result<(), KernelError> {

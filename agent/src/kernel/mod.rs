@@ -21,14 +21,14 @@ mod userspace;
 mod watch;
 mod wireguard;
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use async_trait::async_trait;
 pub use error::KernelError;
 pub use host::{Host, Overlap};
 use userspace::Userspace;
 pub(crate) use watch::{Noticed, Watch};
-use wattle_model::PrivateKey;
+use wattle_model::{PrivateKey, PublicKey};
 use wattle_plan::{Observed, Op};
 use wireguard::KernelWireguard;
 
@@ -41,6 +41,11 @@ pub trait Kernel: Send {
     /// Executes the operations in order. One that fails doesn't stop the others: it is returned,
     /// and the next look at the device shows what is left to do.
     async fn apply(&mut self, ops: &[Op]) -> Result<Vec<Failed>, KernelError>;
+
+    /// Gives the device another private key, which peers are to know before: all its sessions end. Then
+    /// begins a handshake with every peer whose session was younger than `fresh`, and says with how
+    /// many: who waits for their next word waits up to 5 s, after a handshake that came too early.
+    async fn rekey(&mut self, key: PrivateKey, fresh: Duration) -> Result<usize, KernelError>;
 
     /// Takes the device away, and all that was made with it. Nothing to remove is no error.
     async fn remove(&mut self) -> Result<(), KernelError>;
@@ -114,6 +119,8 @@ pub struct Place {
     pub interface: String,
     /// The device's key.
     pub private_key: PrivateKey,
+    /// Keys that a link of ours may still have; it is given `private_key` then.
+    pub other_keys: Vec<PrivateKey>,
     /// Where it listens; 0 takes any port.
     pub listen_port: u16,
     /// The mark on its own packets, which also numbers its routing table and rules.
@@ -136,6 +143,11 @@ pub async fn open(choice: DataPlaneChoice, place: &Place) -> Result<Box<dyn Kern
         }
     }
     Ok(Box::new(Userspace::open(place).await?))
+}
+
+/// The key of the link that is there, where it is the kernel's WireGuard.
+pub(crate) async fn present_key(place: &Place) -> Option<PublicKey> {
+    KernelWireguard::present_key(place).await
 }
 
 /// Takes away the rules of a device that is gone itself.

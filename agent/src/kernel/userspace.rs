@@ -47,7 +47,7 @@ pub(crate) struct Userspace {
 impl Userspace {
     /// Makes the link and the device; a link of that name mustn't be there.
     pub(crate) async fn open(place: &Place) -> Result<Self, KernelError> {
-        let Place { interface, private_key, listen_port, mark } = place.clone();
+        let Place { interface, private_key, listen_port, mark, .. } = place.clone();
         let link = Link::new(&interface, mark)?;
         if let Some(found) = link.find().await? {
             let kind = if found.kind.is_empty() { "hardware" } else { &found.kind };
@@ -218,6 +218,15 @@ impl Kernel for Userspace {
             }
         }
         Ok(failed)
+    }
+
+    /// On a device that goes on, gotatun 0.10 opens its socket before the old one is closed, and gives up:
+    /// it is made anew, without peers.
+    async fn rekey(&mut self, key: PrivateKey, _: Duration) -> Result<usize, KernelError> {
+        self.private_key = key;
+        self.stop().await?;
+        self.start().await?;
+        Ok(0)
     }
 
     async fn remove(&mut self) -> Result<(), KernelError> {

@@ -1,11 +1,11 @@
 //! The kernel's WireGuard: a link whose peers are dumped and written over generic netlink.
 
-use std::io;
+use std::{io, time::Duration};
 
 use async_trait::async_trait;
 use netlink_packet_wireguard::nlas::WgDeviceAttrs;
 use wattle_model::{PrivateKey, PublicKey};
-use wattle_plan::{Observed, Op, Repaired};
+use wattle_plan::{Observed, ObservedPeer, Op, Prefixes, Repaired, SetPeer};
 
 use super::{
     DataPlaneKind, Failed, Kernel, KernelError, Place,
@@ -14,6 +14,7 @@ use super::{
     link::{Found, Link},
     peer_message,
 };
+use crate::wireguard_key;
 
 /// What Linux calls the kind of link.
 const KIND: &str = "wireguard";
@@ -25,6 +26,8 @@ pub(crate) struct KernelWireguard {
     genl: Option<Genl>,
     private_key: PrivateKey,
     public_key: PublicKey,
+    /// Keys of ours that the link may still have.
+    other_keys: Vec<PublicKey>,
     listen_port: u16,
     /// The link that is known to be ours.
     index: Option<u32>,
@@ -34,15 +37,38 @@ pub(crate) struct KernelWireguard {
 impl KernelWireguard {
     /// Adopts the link if it is ours, makes it if there is none.
     pub(crate) async fn open(place: &Place) -> Result<Self, KernelError> {
-        let Place { interface, private_key, listen_port, mark } = place.clone();
+        let Place { interface, private_key, other_keys, listen_port, mark } = place.clone();
         let link = Link::new(&interface, mark)?;
-        let secret = x25519_dalek::StaticSecret::from(*private_key.expose_bytes());
-        let public_key = PublicKey::new(x25519_dalek::PublicKey::from(&secret).to_bytes())
-            .map_err(|error| link.error("its private key", io::Error::other(error)))?;
-        let (genl, index, removed) = (None, None, false);
-        let mut kernel = Self { link, genl, private_key, public_key, listen_port, index, removed };
+        let public = |key: &PrivateKey| {
+            let half = wireguard_key::public(key);
+            half.map_err(|error| link.error("its private key", io::Error::other(error)))
+        };
+        let public_key = public(&private_key)?;
+        let other_keys = other_keys.iter().map(public).collect::<Result<_, _>>()?;
+        let mut kernel = Self {
+            link,
+            genl: None,
+            private_key,
+            public_key,
+            other_keys,
+            listen_port,
+            index: None,
+            removed: false,
+        };
         kernel.ensure().await?;
         Ok(kernel)
+    }
+
+    /// The key of the link as it is now; `None` where there is none, or it has none.
+    pub(crate) async fn present_key(place: &Place) -> Option<PublicKey> {
+        let link = Link::new(&place.interface, place.mark).ok()?;
+        let found = link.find().await.ok()??;
+        if found.kind != KIND {
+            return None;
+        }
+        let name = link.name().to_owned();
+        let dump = move || Genl::connect()?.dump(&name, Dump::absorb);
+        tokio::task::spawn_blocking(dump).await.ok()?.ok()?.public_key
     }
 
     /// The link and its WireGuard side, made if somebody took it away; refused if it isn't ours.
@@ -65,7 +91,7 @@ impl KernelWireguard {
         }
     }
 
-    /// A link is ours if it has our key; one without any key is one whose making was cut short. The
+    /// A link is ours if it has our key, or the one before or after it; one without any key is one whose making was cut short. The
     /// very link that was ours before stays ours, whatever key somebody gave it.
     async fn adopt(&mut self, found: Found) -> Result<(Found, Dump, Vec<Repaired>), KernelError> {
         if found.kind != KIND {
@@ -78,10 +104,14 @@ impl KernelWireguard {
             let port = WgDeviceAttrs::ListenPort(self.listen_port);
             self.set_device("setting the key and the port", vec![self.key(), port]).await?;
             dump = self.dump().await?;
-        } else if dump.public_key != Some(self.public_key) && self.index == Some(found.index) {
-            self.set_device("setting the key", vec![self.key()]).await?;
-            dump = self.dump().await?;
-            repaired.push(Repaired::PrivateKey);
+        } else if dump.public_key != Some(self.public_key) {
+            let before = dump.public_key.is_some_and(|key| self.other_keys.contains(&key));
+            let meddled = self.index == Some(found.index);
+            if before || meddled {
+                self.set_device("setting the key", vec![self.key()]).await?;
+                dump = self.dump().await?;
+            }
+            repaired.extend((meddled && !before).then_some(Repaired::PrivateKey));
         }
         if dump.public_key != Some(self.public_key) {
             return Err(self.not_ours("it has another private key".to_owned()));
@@ -220,6 +250,28 @@ impl Kernel for KernelWireguard {
         Ok(failed)
     }
 
+    async fn rekey(&mut self, key: PrivateKey, fresh: Duration) -> Result<usize, KernelError> {
+        let public_key = wireguard_key::public(&key)
+            .map_err(|error| self.link.error("its next private key", io::Error::other(error)))?;
+        // First, so that a link that can't be reached now is given the new key when it can.
+        self.other_keys = vec![self.public_key];
+        (self.private_key, self.public_key) = (key, public_key);
+        let (name, key) = (self.link.name().to_owned(), self.key());
+        // In one go: meanwhile peers speak to a key that nobody has.
+        let result = self.blocking(move |genl| {
+            genl.set(vec![WgDeviceAttrs::IfName(name.clone()), key])?;
+            let dump = genl.dump(&name, Dump::absorb)?;
+            let is_fresh = |peer: &ObservedPeer| peer.last_handshake.is_some_and(|age| age < fresh);
+            let greeted: Vec<_> = dump.peers.iter().filter(|(_, peer)| is_fresh(peer)).collect();
+            let ops: Vec<Op> =
+                greeted.iter().flat_map(|(key, peer)| greeting(**key, peer)).collect();
+            let messages = peer_message::messages(&name, &ops, MESSAGE);
+            messages.into_iter().try_for_each(|message| genl.set(message))?;
+            Ok(greeted.len())
+        });
+        result.await.map_err(|error| self.link.error("setting the next key", error))
+    }
+
     async fn remove(&mut self) -> Result<(), KernelError> {
         self.removed = true;
         self.link.remove_rules().await?;
@@ -233,6 +285,22 @@ impl Kernel for KernelWireguard {
     fn kind(&self) -> DataPlaneKind {
         DataPlaneKind::Kernel
     }
+}
+
+/// The kernel sends a keepalive as soon as an interval is set where there was none, and without a session
+/// that begins a handshake.
+fn greeting(key: PublicKey, peer: &ObservedPeer) -> [Op; 3] {
+    let has = peer.keepalive.unwrap_or(0);
+    [0, has.max(1), has].map(|seconds| {
+        Op::SetPeer(SetPeer {
+            key,
+            create: false,
+            prefixes: Prefixes::Keep,
+            endpoint: None,
+            keepalive: Some(seconds),
+            clear_preshared: false,
+        })
+    })
 }
 
 const fn is_peer(op: &Op) -> bool {

@@ -126,7 +126,8 @@ impl Device {
         let private_key = wireguard_key::generate();
         let own = wireguard_key::public(&private_key).unwrap();
         let interface = "wattle0".to_owned();
-        let place = Place { interface, private_key, listen_port: 0, mark: 0x5747 };
+        let place =
+            Place { interface, private_key, other_keys: vec![], listen_port: 0, mark: 0x5747 };
         let kernel = kernel::open(DataPlaneChoice::Kernel, &place).await.unwrap();
         let addresses =
             vec!["10.90.255.254/7".parse().unwrap(), "fd5a:90::ffff:1/64".parse().unwrap()];

@@ -156,6 +156,7 @@ fn spec(number: u32, address: [u8; 4], endpoint: &str) -> PeerSpec {
         node: NodeId::new(node),
         name: format!("node-{number}").parse().unwrap(),
         public_key: PublicKey::new(key).unwrap(),
+        next_public_key: None,
         ipv4: Some(address.into()),
         ipv6: Some(format!("fd5a:90::{number:x}").parse().unwrap()),
         endpoints: vec![Endpoint::new(endpoint.parse().unwrap()).unwrap()],

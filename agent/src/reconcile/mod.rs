@@ -11,12 +11,12 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use wattle_model::{Endpoint, NodeId, PublicKey, Revision};
+use wattle_model::{Endpoint, NodeId, PrivateKey, PublicKey, Revision};
 use wattle_plan::{Observed, Translated, Update};
 
 pub(crate) use self::{
     drift::Repairs,
-    reconciler::{Open, Reconciler, Surroundings, Wishes},
+    reconciler::{Keys, Open, Reconciler, Surroundings, Wishes},
 };
 use crate::{
     kernel::{DataPlaneKind, KernelError},
@@ -35,6 +35,8 @@ pub(crate) struct Change {
     pub(crate) update: Update,
     /// This node's own settings, where they changed too.
     pub(crate) settings: Option<Settings>,
+    /// The device's next key, where from this revision on peers know it by that.
+    pub(crate) key: Option<PrivateKey>,
     /// The revision it leads to.
     pub(crate) revision: Revision,
 }
@@ -53,6 +55,8 @@ pub(crate) struct Applied {
 pub(crate) struct MeshStatus {
     /// What moves the packets.
     pub(crate) kind: DataPlaneKind,
+    /// The device's key.
+    pub(crate) public_key: PublicKey,
     /// The port it listens on; 0 while it hasn't chosen one.
     pub(crate) listen_port: u16,
     /// The revision last applied.
@@ -100,7 +104,7 @@ pub(crate) struct Description {
 }
 
 enum Request {
-    Apply(Change, oneshot::Sender<Applied>),
+    Apply(Box<Change>, oneshot::Sender<Applied>),
     Moved(Revision),
     Describe(oneshot::Sender<Result<Description, KernelError>>),
     Remove(oneshot::Sender<Result<(), KernelError>>),
@@ -117,13 +121,12 @@ pub(crate) struct Mesh {
     requests: mpsc::Sender<Request>,
     status: watch::Receiver<MeshStatus>,
     sightings: watch::Receiver<Vec<Sighting>>,
-    public_key: PublicKey,
 }
 
 impl Mesh {
     /// Applies a committed change, and returns when the device has answered.
     pub(crate) async fn apply(&self, change: Change) -> Result<Applied, Stopped> {
-        self.ask(|answer| Request::Apply(change, answer)).await
+        self.ask(|answer| Request::Apply(Box::new(change), answer)).await
     }
 
     /// The set is the same at a later revision.
@@ -153,7 +156,7 @@ impl Mesh {
 
     /// The device's public key.
     pub(crate) fn public_key(&self) -> PublicKey {
-        self.public_key
+        self.status.borrow().public_key
     }
 
     async fn ask<T>(

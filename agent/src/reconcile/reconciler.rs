@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use wattle_model::{NodeId, NodeName, PublicKey, Revision};
+use wattle_model::{NodeId, NodeName, PrivateKey, PublicKey, Revision};
 use wattle_plan::{
     DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Repaired, Touched, Update,
     diff, diff_touched,
@@ -29,6 +29,7 @@ use crate::{
     kernel::{Failed, Host, Kernel, KernelError},
     session::Rejection,
     settings::Settings,
+    wireguard_key,
 };
 
 /// After a change: soon enough to say that it holds, late enough that a burst is looked at once.
@@ -54,7 +55,10 @@ const KEEPALIVE: u16 = 25;
 
 /// Opens the device, adopting what is there; again when somebody took it away.
 pub(crate) type Open =
-    Box<dyn Fn() -> BoxFuture<'static, Result<Box<dyn Kernel>, KernelError>> + Send + Sync>;
+    Box<dyn Fn(Keys) -> BoxFuture<'static, Result<Box<dyn Kernel>, KernelError>> + Send + Sync>;
+
+/// The device's private key, and others that a link of ours may still have.
+pub(crate) type Keys = (PrivateKey, Vec<PrivateKey>);
 
 /// What this machine's administrator wishes of the device.
 #[derive(Debug, Clone)]
@@ -83,6 +87,7 @@ pub(crate) struct Surroundings {
 pub(crate) struct Reconciler {
     open: Open,
     kernel: Box<dyn Kernel>,
+    private_key: PrivateKey,
     public_key: PublicKey,
     desired: Desired,
     memory: EndpointMemory,
@@ -112,16 +117,19 @@ impl Reconciler {
     pub(crate) async fn open(
         open: Open,
         own: NodeId,
-        public_key: PublicKey,
+        keys: Keys,
         wishes: Wishes,
         settings: &Settings,
         surroundings: Surroundings,
     ) -> Result<(Self, Mesh), KernelError> {
-        let kernel = open().await?;
+        let private_key = keys.0.clone();
+        let public_key = wireguard_key::public(&private_key).map_err(KernelError::Key)?;
+        let kernel = open(keys).await?;
         let (sender, requests) = mpsc::channel(REQUESTS);
         let Wishes { interface, listen_port, mark, mtu, via } = wishes;
         let (status, statuses) = watch::channel(MeshStatus {
             kind: kernel.kind(),
+            public_key,
             listen_port,
             applied: Revision::ZERO,
             verified: Revision::ZERO,
@@ -137,6 +145,7 @@ impl Reconciler {
         let reconciler = Self {
             open,
             kernel,
+            private_key,
             public_key,
             desired,
             memory: EndpointMemory::default(),
@@ -155,7 +164,7 @@ impl Reconciler {
             status,
             sightings,
         };
-        let mesh = Mesh { requests: sender, status: statuses, sightings: seen, public_key };
+        let mesh = Mesh { requests: sender, status: statuses, sightings: seen };
         Ok((reconciler, mesh))
     }
 
@@ -195,7 +204,7 @@ impl Reconciler {
                 None => return,
                 Some(Request::Apply(change, answer)) => {
                     // Whoever asked may be gone: the change holds all the same.
-                    let _ = answer.send(self.apply(change).await);
+                    let _ = answer.send(self.apply(*change).await);
                 }
                 Some(Request::Moved(revision)) => self.moved(revision),
                 Some(Request::Describe(answer)) => {
@@ -210,6 +219,10 @@ impl Reconciler {
     }
 
     async fn apply(&mut self, change: Change) -> Applied {
+        // Peers learn of it in the same moment: before anything that can wait.
+        if let Some(key) = change.key {
+            self.rekey(key).await;
+        }
         let resettled = change.settings.is_some();
         if let Some(settings) = change.settings {
             self.desired.readdress(settings.addresses.on_interface());
@@ -231,6 +244,18 @@ impl Reconciler {
         let mut rejected = self.newly_refused();
         rejected.extend(self.reconcile(VERIFY).await);
         Applied { at: Instant::now(), rejected }
+    }
+
+    /// Gives the device its next key. Where that fails, the next look gives it.
+    async fn rekey(&mut self, key: PrivateKey) {
+        let Ok(public_key) = wireguard_key::public(&key) else { return };
+        self.in_step = false;
+        (self.private_key, self.public_key) = (key.clone(), public_key);
+        self.status.send_modify(|status| status.public_key = public_key);
+        match self.kernel.rekey(key, FRESH).await {
+            Ok(greeted) => tracing::info!(%public_key, greeted, "the device has its next key"),
+            Err(error) => self.failed(error).await,
+        }
     }
 
     /// Changes a device that is as desired by what a change touches, without looking at the rest:
@@ -374,7 +399,7 @@ impl Reconciler {
         let gone = matches!(error, KernelError::Gone { .. });
         self.publish(vec![error.to_string()]);
         if gone {
-            match (self.open)().await {
+            match (self.open)((self.private_key.clone(), Vec::new())).await {
                 Ok(kernel) => {
                     self.kernel = kernel;
                     self.next_look = Instant::now();

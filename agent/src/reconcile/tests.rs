@@ -7,7 +7,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
-use wattle_model::{PeerSpec, Revision};
+use wattle_model::{PeerSpec, PrivateKey, Revision};
 use wattle_plan::Update;
 
 use super::{Change, Mesh, Open, Reconciler, Surroundings, Wishes};
@@ -15,6 +15,7 @@ use crate::{
     kernel::{Host, fake::FakeDevice},
     scripted::{NODE, key, node},
     settings::{Addresses, Settings},
+    wireguard_key,
 };
 
 fn peer(n: u8) -> PeerSpec {
@@ -23,7 +24,7 @@ fn peer(n: u8) -> PeerSpec {
 
 fn reset(peers: &[u8], revision: u64) -> Change {
     let update = Update::Reset(peers.iter().map(|n| peer(*n)).collect());
-    Change { update, settings: None, revision: Revision(revision) }
+    Change { update, settings: None, key: None, revision: Revision(revision) }
 }
 
 fn settings(observed: Option<&str>) -> Settings {
@@ -60,9 +61,10 @@ struct Bench {
 
 impl Bench {
     async fn new(observed: Option<&str>) -> Self {
-        let device = FakeDevice::new(key(0xaa));
+        let private_key = PrivateKey::new([0xaa; 32]);
+        let device = FakeDevice::new(wireguard_key::public(&private_key).unwrap());
         let opened = device.clone();
-        let open: Open = Box::new(move || {
+        let open: Open = Box::new(move |_| {
             let device = opened.clone();
             Box::pin(async move { Ok(Box::new(device.open()) as _) })
         });
@@ -71,7 +73,8 @@ impl Bench {
         let noticed = Arc::new(Notify::new());
         let surroundings = Surroundings { host: host.subscribe(), noticed: noticed.clone() };
         let opened =
-            Reconciler::open(open, NODE, key(0xaa), wishes(), &settings, surroundings).await;
+            Reconciler::open(open, NODE, (private_key, vec![]), wishes(), &settings, surroundings)
+                .await;
         let (reconciler, mesh) = opened.unwrap();
         let ended = CancellationToken::new();
         tokio::spawn(reconciler.run(ended.clone()));
@@ -136,11 +139,11 @@ async fn a_peer_that_fits_on_no_device_is_rejected_once() {
     let bench = Bench::new(None).await;
     let twin = PeerSpec { public_key: key(1), ..peer(2) };
     let update = Update::Delta { upserts: vec![peer(1), twin], removed: vec![] };
-    let change = Change { update, settings: None, revision: Revision(5) };
+    let change = Change { update, settings: None, key: None, revision: Revision(5) };
     let applied = bench.mesh.apply(change).await.unwrap();
     assert_eq!(applied.rejected.iter().map(|r| r.node).collect::<Vec<_>>(), [Some(node(2))]);
     let update = Update::Delta { upserts: vec![peer(3)], removed: vec![] };
-    let change = Change { update, settings: None, revision: Revision(6) };
+    let change = Change { update, settings: None, key: None, revision: Revision(6) };
     assert_eq!(bench.mesh.apply(change).await.unwrap().rejected, []);
 }
 
@@ -202,7 +205,7 @@ async fn a_change_on_a_device_that_is_right_needs_no_look_at_it() {
     sleep(Duration::from_secs(1)).await;
     let looks = bench.device.looks();
     let update = Update::Delta { upserts: vec![peer(2)], removed: vec![node(1)] };
-    let change = Change { update, settings: None, revision: Revision(6) };
+    let change = Change { update, settings: None, key: None, revision: Revision(6) };
     bench.mesh.apply(change).await.unwrap();
     assert_eq!(bench.device.looks(), looks);
     assert_eq!(bench.device.observed().peers.into_keys().collect::<Vec<_>>(), [key(2)]);

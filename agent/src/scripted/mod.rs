@@ -99,6 +99,7 @@ impl Authority {
             ca_certificates: vec![self.ca.certificate().clone()],
             tls_key: Arc::new(tls_key),
             wireguard_key: wireguard_key::generate(),
+            next_wireguard_key: None,
         }
     }
 }

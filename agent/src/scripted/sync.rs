@@ -8,9 +8,9 @@ use wattle_model::{Digest, Endpoint, Epoch, NodeId, PeerSpec, PublicKey, Revisio
 use wattle_proto::{
     entry,
     sync::{
-        Ack, Commit, Config, Drain, Frame, Heartbeat, Hello, Inspect, Inspected, Observations,
-        Removed, Report, Resync, Retry, SyncRequest, SyncResponse, Welcome, retry::Reason,
-        sync_request, sync_response::Message, sync_service_server::SyncService,
+        Ack, Commit, Config, Drain, Frame, Heartbeat, Hello, Inspect, Inspected, NextKey,
+        Observations, OwnKey, Removed, Report, Resync, Retry, SyncRequest, SyncResponse, Welcome,
+        retry::Reason, sync_request, sync_response::Message, sync_service_server::SyncService,
     },
 };
 
@@ -123,6 +123,26 @@ impl Stream {
         loop {
             if let sync_request::Message::Inspected(inspected) = self.request().await {
                 return inspected;
+            }
+        }
+    }
+
+    /// Says which key peers know the agent by, from the next commit on.
+    pub(crate) async fn own_key(&self, key: PublicKey) {
+        let public_key = Bytes::copy_from_slice(key.as_bytes());
+        self.say(Message::OwnKey(OwnKey { public_key, make_next: false })).await;
+    }
+
+    /// Asks for a next key, and returns it.
+    pub(crate) async fn make_key(&mut self) -> PublicKey {
+        self.say(Message::OwnKey(OwnKey { public_key: Bytes::new(), make_next: true })).await;
+        self.next_key().await
+    }
+
+    pub(crate) async fn next_key(&mut self) -> PublicKey {
+        loop {
+            if let sync_request::Message::NextKey(NextKey { public_key }) = self.request().await {
+                return PublicKey::try_from(public_key.as_ref()).unwrap();
             }
         }
     }
@@ -240,6 +260,7 @@ pub(crate) fn peer_at(n: u8, endpoints: &[&str]) -> Bytes {
         node: node(n),
         name: format!("peer-{n}").parse().unwrap(),
         public_key: key(n),
+        next_public_key: None,
         ipv4: Some([10, 90, 0, n].into()),
         ipv6: None,
         endpoints: endpoints.iter().map(endpoint).collect(),

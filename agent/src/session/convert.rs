@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use rustls_pki_types::CertificateDer;
-use wattle_model::{Digest, Endpoint, Epoch, InstanceId, NodeId, PeerSpec, ReplicaId, Revision};
+use wattle_model::{
+    Digest, Endpoint, Epoch, InstanceId, NodeId, PeerSpec, PublicKey, ReplicaId, Revision,
+};
 use wattle_plan::{ObservedPeer, Update};
 use wattle_proto::{
     Invalid as _, InvalidField, entry,
@@ -48,6 +50,13 @@ pub(super) enum Message {
     Inspect {
         query: u64,
         peer: NodeId,
+    },
+    /// About this node's own WireGuard key.
+    OwnKey {
+        /// The one that peers know it by.
+        key: Option<PublicKey>,
+        /// A next one is wished for.
+        make_next: bool,
     },
 }
 
@@ -134,6 +143,10 @@ pub(super) fn message(bytes: &Bytes) -> Result<Option<Message>, InvalidField> {
         sync_response::Message::Inspect(message) => Message::Inspect {
             query: message.query,
             peer: NodeId::try_from(message.node_id.as_ref()).field("inspect.node_id")?,
+        },
+        sync_response::Message::OwnKey(message) => Message::OwnKey {
+            key: entry::public_key(&message.public_key).field("own_key.public_key")?,
+            make_next: message.make_next,
         },
     }))
 }
@@ -259,6 +272,7 @@ pub(super) fn hello(
     instance: InstanceId,
     stream: u64,
     accept_stale: bool,
+    public_key: PublicKey,
 ) -> sync::SyncRequest {
     let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     request(sync_request::Message::Hello(sync::Hello {
@@ -271,6 +285,7 @@ pub(super) fn hello(
         accept_stale,
         agent_version: env!("CARGO_PKG_VERSION").into(),
         stream,
+        public_key: bytes(public_key.as_bytes()),
     }))
 }
 
@@ -325,6 +340,12 @@ pub(super) fn observations(sightings: &[Sighting]) -> sync::SyncRequest {
     });
     let observations = observations.collect();
     request(sync_request::Message::Observations(sync::Observations { observations }))
+}
+
+/// A key that is made and kept, and not used yet.
+pub(super) fn next_key(key: PublicKey) -> sync::SyncRequest {
+    let public_key = Bytes::copy_from_slice(key.as_bytes());
+    request(sync_request::Message::NextKey(sync::NextKey { public_key }))
 }
 
 /// Asks for a full set.

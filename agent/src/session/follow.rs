@@ -56,6 +56,10 @@ impl Session {
             }
             Message::Heartbeat(mark) => self.heartbeat(link, mark).await,
             Message::Inspect { query, peer } => self.inspect(link, query, peer).await,
+            Message::OwnKey { key, make_next } => {
+                key.into_iter().for_each(|key| link.stage.set_own_key(key));
+                if make_next { self.tell_next_key(link).await } else { Ok(()) }
+            }
             Message::Drain { deadline, prefer } => {
                 link.leave(deadline, prefer);
                 Ok(())
@@ -103,7 +107,7 @@ impl Session {
         let arrived = Instant::now();
         let epoch = link.welcome.epoch;
         self.check(epoch, commit)?;
-        let Staged { mut batch, config, mut rejected } = link.stage.commit(epoch, commit);
+        let Staged { mut batch, config, own_key, mut rejected } = link.stage.commit(epoch, commit);
         let settings = config.and_then(|config| {
             let kept = self.keep_settings(*config);
             // Without its hash the control plane sends it again.
@@ -120,12 +124,14 @@ impl Session {
             false => convert::delta(&difference),
         };
         rejected.extend(unread);
-        let change = Change { update, settings, revision: batch.revision };
+        let (key, lost) = self.own_key(own_key);
+        let change = Change { update, settings, key: key.clone(), revision: batch.revision };
         let (applied, synced) = join!(self.parts.mesh.apply(change), self.parts.set.sync());
         if let Err(error) = synced {
             tracing::warn!(%error, "the committed set may not outlive a power cut");
         }
         let applied = applied?;
+        self.keep_key(key);
         rejected.extend(applied.rejected);
         for rejection in &rejected {
             tracing::warn!(?rejection, "an entry isn't applied");
@@ -134,6 +140,9 @@ impl Session {
         link.acks.applied(applied.at - arrived);
         if commit.mark.ack_wanted || !rejected.is_empty() {
             self.ack(link, rejected).await?;
+        }
+        if lost {
+            self.tell_next_key(link).await?;
         }
         let full_set = commit.full_set;
         self.publish(|status| status.full_sets += u64::from(full_set));

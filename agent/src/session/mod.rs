@@ -8,6 +8,7 @@ mod agreement;
 mod codec;
 mod convert;
 mod follow;
+mod keys;
 mod link;
 mod stage;
 mod status;
@@ -182,7 +183,8 @@ impl Session {
     async fn open(&mut self, address: String) -> Result<Link, End> {
         self.streams += 1;
         let (held, stale) = (self.parts.set.held(), self.addresses.accept_stale());
-        let hello = convert::hello(held, self.instance, self.streams, stale);
+        let own = self.parts.mesh.public_key();
+        let hello = convert::hello(held, self.instance, self.streams, stale, own);
         let mut link = Link::open(&self.parts.identity.get(), &[address], hello).await?;
         // Where the way there leads through the tunnel itself, or stays on this machine, nothing is
         // known of the address.

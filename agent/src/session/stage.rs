@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use wattle_model::{Epoch, NodeId};
+use wattle_model::{Epoch, NodeId, PublicKey};
 
 use super::convert::{Commit, Config, Frame, Rejection};
 use crate::state::held::Batch;
@@ -14,6 +14,7 @@ use crate::state::held::Batch;
 pub(super) struct Stage {
     changes: BTreeMap<NodeId, Option<Bytes>>,
     config: Option<Box<Config>>,
+    own_key: Option<PublicKey>,
     rejected: Vec<Rejection>,
 }
 
@@ -22,6 +23,8 @@ pub(super) struct Stage {
 pub(super) struct Staged {
     pub(super) batch: Batch,
     pub(super) config: Option<Box<Config>>,
+    /// The key that peers know this node by, where it isn't the one that this machine said it has.
+    pub(super) own_key: Option<PublicKey>,
     /// What couldn't be held at all.
     pub(super) rejected: Vec<Rejection>,
 }
@@ -29,7 +32,7 @@ pub(super) struct Staged {
 impl Stage {
     /// Whether a batch has begun.
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.config.is_none()
+        self.changes.is_empty() && self.config.is_none() && self.own_key.is_none()
     }
 
     /// Adds a frame. What a node's later frame says replaces what an earlier one said: the walk
@@ -49,9 +52,14 @@ impl Stage {
         self.config = Some(config);
     }
 
+    /// Adds what peers know this node's key to be.
+    pub(super) fn set_own_key(&mut self, key: PublicKey) {
+        self.own_key = Some(key);
+    }
+
     /// Ends the batch; the stage is empty again.
     pub(super) fn commit(&mut self, epoch: Epoch, commit: Commit) -> Staged {
-        let Self { changes, config, rejected } = std::mem::take(self);
+        let Self { changes, config, own_key, rejected } = std::mem::take(self);
         let batch = Batch {
             epoch,
             revision: commit.mark.revision,
@@ -59,6 +67,6 @@ impl Stage {
             changes,
             config_hash: config.as_ref().map(|config| config.hash),
         };
-        Staged { batch, config, rejected }
+        Staged { batch, config, own_key, rejected }
     }
 }

@@ -251,6 +251,7 @@ mod tests {
             node,
             name: name.parse().unwrap(),
             public_key: wattle_model::PublicKey::new([n; 32]).unwrap(),
+            next_public_key: None,
             ipv4: Some([10, 90, 0, n].into()),
             ipv6: None,
             endpoints: vec![],

@@ -40,6 +40,13 @@ pub(crate) struct Identity {
     /// The device's key.
     #[serde(with = "key_material::wireguard_key")]
     pub(crate) wireguard_key: PrivateKey,
+    /// The key that the device will have next: kept before anybody hears of it.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "key_material::wireguard_key::option"
+    )]
+    pub(crate) next_wireguard_key: Option<PrivateKey>,
 }
 
 /// Keys made for an enrolment that may not have been answered yet. Kept before the request goes
@@ -100,12 +107,14 @@ impl SharedIdentity {
 }
 
 impl Identity {
-    /// Whether both write the same file. Keys never change in place.
+    /// Whether both write the same file. The certificate's key never changes without it.
     fn same_file(&self, other: &Self) -> bool {
         self.node_id == other.node_id
             && self.settings == other.settings
             && self.deleted == other.deleted
             && self.certificate == other.certificate
             && self.ca_certificates == other.ca_certificates
+            && self.wireguard_key == other.wireguard_key
+            && self.next_wireguard_key == other.next_wireguard_key
     }
 }

@@ -41,11 +41,37 @@ pub(crate) mod wireguard_key {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PrivateKey, D::Error> {
-        let text = Zeroizing::new(String::deserialize(from)?);
+        read(&Zeroizing::new(String::deserialize(from)?)).map_err(D::Error::custom)
+    }
+
+    fn read(text: &str) -> Result<PrivateKey, &'static str> {
         let bytes = STANDARD.decode(text.as_bytes()).map(Zeroizing::new).ok();
         let key = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-        let key = key.ok_or_else(|| D::Error::custom("not the base64 of a WireGuard key"))?;
-        Ok(PrivateKey::new(key))
+        key.map(PrivateKey::new).ok_or("not the base64 of a WireGuard key")
+    }
+
+    /// One that may be absent.
+    pub(crate) mod option {
+        use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+        use wattle_model::PrivateKey;
+        use zeroize::Zeroizing;
+
+        pub(crate) fn serialize<S: Serializer>(
+            key: &Option<PrivateKey>,
+            to: S,
+        ) -> Result<S::Ok, S::Error> {
+            match key {
+                Some(key) => super::serialize(key, to),
+                None => to.serialize_none(),
+            }
+        }
+
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+            from: D,
+        ) -> Result<Option<PrivateKey>, D::Error> {
+            let text = Option::<String>::deserialize(from)?.map(Zeroizing::new);
+            text.map(|text| super::read(&text)).transpose().map_err(D::Error::custom)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod committed;
 pub(crate) mod committed_set;
+pub(crate) mod device_key;
 pub(crate) mod held;
 pub(crate) mod identity;
 mod key_material;

@@ -92,7 +92,8 @@ async fn serve(
     opened: mpsc::Sender<Result<(), KernelError>>,
 ) {
     let interface = INTERFACE.to_owned();
-    let place = Place { interface, private_key: key, listen_port: PORT, mark: MARK };
+    let place =
+        Place { interface, private_key: key, other_keys: vec![], listen_port: PORT, mark: MARK };
     let mut plane: Box<dyn Kernel> = match kernel::open(choice, &place).await {
         Ok(plane) => plane,
         Err(error) => return drop(opened.send(Err(error))),
@@ -177,6 +178,7 @@ pub(crate) fn spec(index: u8, host: u8) -> PeerSpec {
         node: NodeId::new([index; 16]),
         name: format!("node-{index}").parse().expect("a name"),
         public_key: public_key(index),
+        next_public_key: None,
         ipv4: Some([10, 90, 0, host].into()),
         ipv6: Some(format!("fd5a:90::{host}").parse().expect("an address")),
         endpoints: vec![Endpoint::new(endpoint).expect("an endpoint")],

@@ -8,6 +8,7 @@ pub(crate) mod node;
 pub(crate) mod operator;
 pub(crate) mod policy;
 pub(crate) mod replica;
+pub(crate) mod rotate;
 mod status;
 pub(crate) mod token;
 pub(crate) mod wait;

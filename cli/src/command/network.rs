@@ -1,5 +1,7 @@
 //! `wattle network …`.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use wattle_proto::admin::{
@@ -26,7 +28,7 @@ pub(crate) enum Command {
     },
     /// Make a network
     Create(Create),
-    /// Change a network's mode, or its ranges while it has no nodes
+    /// Change a network's mode, how old keys may become, or its ranges while it has no nodes
     Update(Update),
     /// Delete a network that has no nodes; its join tokens go with it
     Delete {
@@ -55,12 +57,17 @@ pub(crate) struct Create {
     /// Who sees whom where no policy says so
     #[arg(long, value_enum, default_value = "mesh")]
     mode: Mode,
+    /// Change each node's WireGuard key before it is older than this: 1h to ten years, such as 30d. None:
+    /// only when `wattle node rotate-key` asks for it
+    #[arg(long, value_name = "AGE", value_parser = super::duration)]
+    key_rotation: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   wattle network update lab --mode closed
+  wattle network update lab --key-rotation 30d
   wattle network update lab --ipv4-range ''       (no IPv4 any more)")]
 pub(crate) struct Update {
     /// The network's name
@@ -74,6 +81,10 @@ pub(crate) struct Update {
     /// Who sees whom where no policy says so
     #[arg(long, value_enum)]
     mode: Option<Mode>,
+    /// How old nodes' WireGuard keys may become: 1h to ten years, such as 30d; 0s: as old as they like.
+    /// Each node's changes at a moment of its own in the last tenth of that time
+    #[arg(long, value_name = "AGE", value_parser = super::duration)]
+    key_rotation: Option<Duration>,
 }
 
 /// Who sees whom where no policy says so.
@@ -144,6 +155,7 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
         ipv4_range: args.ipv4_range,
         ipv6_range: args.ipv6_range,
         mode: admin::Mode::from(args.mode).into(),
+        key_rotation: args.key_rotation.map(super::message),
     };
     let response = client.admin.create_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;
@@ -152,9 +164,10 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
 }
 
 async fn update(client: &mut Client, args: Update, console: &mut Console) -> Result<(), Failure> {
-    if args.ipv4_range.is_none() && args.ipv6_range.is_none() && args.mode.is_none() {
+    let ranges = args.ipv4_range.is_some() || args.ipv6_range.is_some();
+    if !ranges && args.mode.is_none() && args.key_rotation.is_none() {
         return Err(Failure::Usage(
-            "nothing to change: say --mode, --ipv4-range or --ipv6-range".into(),
+            "nothing to change: say --mode, --key-rotation, --ipv4-range or --ipv6-range".into(),
         ));
     }
     let request = UpdateNetworkRequest {
@@ -163,6 +176,7 @@ async fn update(client: &mut Client, args: Update, console: &mut Console) -> Res
         ipv4_range: args.ipv4_range,
         ipv6_range: args.ipv6_range,
         mode: args.mode.map(admin::Mode::from).unwrap_or_default().into(),
+        key_rotation: args.key_rotation.map(super::message),
     };
     let response = client.admin.update_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;

@@ -9,7 +9,7 @@ use wattle_proto::{
     admin::{self, DeleteNodeRequest, GetNodeRequest, LabelNodeRequest, ListNodesRequest, NodeRef},
 };
 
-use super::{PAGE, all_pages};
+use super::{PAGE, all_pages, rotate};
 use crate::{
     client::{Client, request_id},
     console::Console,
@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Get(Target),
     /// Set and remove labels
     Label(Label),
+    /// Have nodes change their WireGuard keys, without a break in what they do
+    RotateKey(rotate::Args),
     /// Delete a node: its peers drop it at once, and it can't come back without a new token
     Delete(Delete),
 }
@@ -109,6 +111,7 @@ pub(crate) async fn run(
             console.sheet(&node)
         }
         Command::Label(args) => label(client, args, console).await,
+        Command::RotateKey(args) => rotate::run(client, args, console).await,
         Command::Delete(args) => delete(client, args, console).await,
     }
 }

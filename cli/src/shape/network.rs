@@ -1,5 +1,7 @@
 //! A network, shown.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use wattle_proto::{InvalidField, admin};
 
@@ -14,6 +16,8 @@ pub(crate) struct Network {
     ipv4_range: Option<String>,
     ipv6_range: Option<String>,
     mode: &'static str,
+    /// How old its nodes' WireGuard keys may become; null: as old as they like.
+    key_rotation_seconds: Option<u64>,
     created_at: Option<String>,
     /// Of its last change.
     revision: u64,
@@ -28,6 +32,8 @@ impl TryFrom<admin::Network> for Network {
             name: network.name,
             ipv4_range: text::some(&network.ipv4_range),
             ipv6_range: text::some(&network.ipv6_range),
+            key_rotation_seconds: text::duration(network.key_rotation.as_ref())
+                .map(|limit| limit.as_secs()),
             created_at: text::time("network.created_at", network.created_at.as_ref())?,
             revision: network.revision,
         })
@@ -60,12 +66,14 @@ impl Row for Network {
 
 impl Sheet for Network {
     fn lines(&self) -> Vec<(&'static str, String)> {
+        let rotation = self.key_rotation_seconds.map(Duration::from_secs).map(text::rough);
         let text = |text: &Option<String>| or_dash(text.as_deref().unwrap_or_default());
         vec![
             ("name", self.name.clone()),
             ("IPv4 range", text(&self.ipv4_range)),
             ("IPv6 range", text(&self.ipv6_range)),
             ("mode", self.mode.into()),
+            ("key rotation", or_dash(rotation.unwrap_or_default())),
             ("created", text(&self.created_at)),
             ("revision", self.revision.to_string()),
         ]
@@ -87,6 +95,7 @@ mod tests {
             mode: admin::Mode::Mesh.into(),
             created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             revision: 7,
+            key_rotation: Some(prost_types::Duration { seconds: 30 * 86400, nanos: 0 }),
         };
         message.try_into().unwrap()
     }
@@ -104,12 +113,14 @@ mod tests {
             "ipv4_range": "10.90.0.0/16",
             "ipv6_range": null,
             "mode": "mesh",
+            "key_rotation_seconds": 2_592_000,
             "created_at": "2023-11-14T22:13:20.000Z",
             "revision": 7,
         });
         assert_eq!(json, json!([object]));
         let (lines, json) = shown(&network());
-        assert!(lines.contains("IPv4 range  10.90.0.0/16\nIPv6 range  -\n"), "{lines}");
+        assert!(lines.contains("IPv4 range    10.90.0.0/16\nIPv6 range    -\n"), "{lines}");
+        assert!(lines.contains("key rotation  30d0h\n"), "{lines}");
         assert_eq!(json, object);
     }
 }

@@ -18,12 +18,16 @@ pub(crate) struct Node {
     pub(crate) name: String,
     ipv4: Option<String>,
     ipv6: Option<String>,
-    public_key: String,
+    pub(crate) public_key: String,
     pub(crate) labels: BTreeMap<String, String>,
     endpoints: Vec<String>,
     created_at: Option<String>,
     /// Of its last change.
     revision: u64,
+    /// Since when it has its WireGuard key; null in `wattle watch`.
+    pub(crate) key_since: Option<String>,
+    /// "waiting" or "under way" while that is being changed; else null.
+    pub(crate) key_rotation: Option<&'static str>,
     /// What the control plane knows of its agent; null where it was never seen.
     pub(crate) session: Option<Session>,
 }
@@ -32,6 +36,7 @@ impl TryFrom<admin::Node> for Node {
     type Error = InvalidField;
 
     fn try_from(node: admin::Node) -> Result<Self, InvalidField> {
+        let key_rotation = key_rotation(node.key_rotation());
         let endpoints = node.endpoints.iter().map(|bytes| text::endpoint("node.endpoints", bytes));
         Ok(Self {
             id: text::id(&node.id),
@@ -43,6 +48,8 @@ impl TryFrom<admin::Node> for Node {
             labels: node.labels,
             endpoints: endpoints.collect::<Result<_, _>>()?,
             created_at: text::time("node.created_at", node.created_at.as_ref())?,
+            key_since: text::time("node.key_since", node.key_since.as_ref())?,
+            key_rotation,
             revision: node.revision,
             session: node.session.map(Session::try_from).transpose()?,
         })
@@ -61,6 +68,15 @@ impl Node {
             Some(session) if session.online => "yes",
             _ => "no",
         }
+    }
+}
+
+/// How far the change of a WireGuard key is.
+const fn key_rotation(rotation: admin::KeyRotation) -> Option<&'static str> {
+    match rotation {
+        admin::KeyRotation::Unspecified => None,
+        admin::KeyRotation::Waiting => Some("waiting"),
+        admin::KeyRotation::UnderWay => Some("under way"),
     }
 }
 
@@ -106,11 +122,15 @@ impl Sheet for Node {
             ("addresses", self.addresses()),
             ("labels", or_dash(text::labels(&self.labels))),
             ("public key", self.public_key.clone()),
+            ("key since", or_dash(self.key_since.as_deref().unwrap_or_default())),
             ("endpoints", or_dash(self.endpoints.join(","))),
             ("created", or_dash(self.created_at.as_deref().unwrap_or_default())),
             ("revision", self.revision.to_string()),
             ("online", self.online().into()),
         ];
+        if let Some(rotation) = self.key_rotation {
+            lines.push(("key rotation", rotation.into()));
+        }
         let Some(session) = &self.session else { return lines };
         lines.extend([
             ("since", or_dash(session.since.as_deref().unwrap_or_default())),
@@ -170,6 +190,8 @@ mod tests {
             created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             revision: 12,
             session: Some(session),
+            key_since: Some(prost_types::Timestamp { seconds: 1_700_000_050, nanos: 0 }),
+            key_rotation: admin::KeyRotation::Waiting.into(),
         }
     }
 
@@ -205,6 +227,8 @@ mod tests {
             "endpoints": ["192.0.2.1:51820"],
             "created_at": "2023-11-14T22:13:20.000Z",
             "revision": 12,
+            "key_since": "2023-11-14T22:14:10.000Z",
+            "key_rotation": "waiting",
             "session": {
                 "online": true,
                 "since": "2023-11-14T22:15:00.000Z",
@@ -232,10 +256,12 @@ mod tests {
         node.session.as_mut().unwrap().displaced = true;
         let (sheet, _) = shown(&Node::try_from(node).unwrap());
         for line in [
-            "online      displaced\n",
-            "verified    38\n",
-            "displaced   another machine uses this node's identity",
-            "rejected    09090909090909090909090909090909: its address is already taken\n",
+            "key since     2023-11-14T22:14:10.000Z\n",
+            "key rotation  waiting\n",
+            "online        displaced\n",
+            "verified      38\n",
+            "displaced     another machine uses this node's identity",
+            "rejected      09090909090909090909090909090909: its address is already taken\n",
         ] {
             assert!(sheet.contains(line), "{line}{sheet}");
         }

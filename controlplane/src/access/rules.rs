@@ -79,7 +79,7 @@ fn admin(method: &str) -> Option<Role> {
         | "GetPolicy" | "ListPolicies" | "Explain" | "ListJoinTokens" | "ListOperators"
         | "Watch" | "WaitApplied" | "RenewOperator" | "GetCa" => Some(Role::Viewer),
         "CreateNetwork" | "UpdateNetwork" | "DeleteNetwork" | "LabelNode" | "DeleteNode"
-        | "Apply" | "CreateJoinToken" | "RevokeJoinToken" => Some(Role::Operator),
+        | "RotateNodeKey" | "Apply" | "CreateJoinToken" | "RevokeJoinToken" => Some(Role::Operator),
         "CreateOperator" | "RevokeOperator" | "TrustRoot" | "RetireRoots" | "Backup" => {
             Some(Role::Admin)
         }

@@ -22,6 +22,9 @@ use wattle_runtime::clock;
 
 use super::error::{Field as _, invalid};
 
+/// How old keys may be allowed to become: a key that is changed more often protects nothing more.
+const KEY_ROTATION: std::ops::RangeInclusive<u64> = 3600..=10 * 365 * 24 * 3600;
+
 /// A network and the revision at which it became so.
 pub(super) fn network(
     name: &NetworkName,
@@ -35,6 +38,31 @@ pub(super) fn network(
         mode: mode_message(body.mode).into(),
         created_at: timestamp(body.created_at_millis),
         revision: revision.0,
+        key_rotation: key_rotation_message(body.key_rotation_seconds),
+    }
+}
+
+/// How old keys may become as messages carry it; unset where there is no limit.
+fn key_rotation_message(seconds: u64) -> Option<prost_types::Duration> {
+    (seconds > 0).then(|| prost_types::Duration {
+        seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        nanos: 0,
+    })
+}
+
+/// How old keys may become, in seconds; 0 for no limit, `None` where that is left open.
+pub(super) fn key_rotation(asked: Option<prost_types::Duration>) -> Result<Option<u64>, Status> {
+    match asked {
+        None => Ok(None),
+        Some(prost_types::Duration { seconds: 0, nanos: 0 }) => Ok(Some(0)),
+        Some(prost_types::Duration { seconds, .. }) => u64::try_from(seconds)
+            .ok()
+            .filter(|seconds| KEY_ROTATION.contains(seconds))
+            .map(Some)
+            .ok_or_else(|| {
+                let got = format!("an hour to ten years, or nothing for no limit; got {seconds} s");
+                invalid("key_rotation", got)
+            }),
     }
 }
 
@@ -70,6 +98,8 @@ pub(super) fn node(network: &NetworkName, body: &NodeBody, peer: &PeerSpec) -> a
         created_at: timestamp(body.created_at_millis),
         revision: 0,
         session: None,
+        key_since: None,
+        key_rotation: 0,
     }
 }
 

@@ -13,6 +13,7 @@ mod changes;
 mod convert;
 mod error;
 mod explain;
+mod keys;
 mod mutation;
 mod networks;
 mod nodes;

@@ -103,6 +103,7 @@ pub(super) async fn plan_create(
         ipv4_range: ranges.ipv4_text(),
         ipv6_range: ranges.ipv6_text(),
         mode: convert::mode(request.mode)?.unwrap_or_default(),
+        key_rotation_seconds: convert::key_rotation(request.key_rotation)?.unwrap_or(0),
     };
     let key = keys::network(&name);
     let transaction = match store.get(&key).await.map_err(store_failed)? {
@@ -124,7 +125,7 @@ pub(super) async fn plan_create(
     Ok(Planned { transaction, answer })
 }
 
-/// Another mode, or other ranges while no node lives in it.
+/// Another mode, another age of keys, or other ranges while no node lives in it.
 pub(super) async fn plan_update(
     store: &dyn Store,
     request: &admin::UpdateNetworkRequest,
@@ -137,7 +138,9 @@ pub(super) async fn plan_update(
     )?;
     let mode: Mode = convert::mode(request.mode)?.unwrap_or(body.mode);
     let (ipv4_range, ipv6_range) = (ranges.ipv4_text(), ranges.ipv6_text());
-    let next = NetworkBody { ipv4_range, ipv6_range, mode, ..body };
+    let key_rotation_seconds =
+        convert::key_rotation(request.key_rotation)?.unwrap_or(body.key_rotation_seconds);
+    let next = NetworkBody { ipv4_range, ipv6_range, mode, key_rotation_seconds, ..body };
     if next == found.body {
         let network = convert::network(&found.name, &found.body, found.since());
         let answer = admin::UpdateNetworkResponse { network: Some(network), revision: 0 };

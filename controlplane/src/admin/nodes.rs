@@ -11,6 +11,7 @@ use wattle_proto::{admin, record::labels_map};
 use super::{
     convert::{self, parse},
     error::{Field as _, invalid},
+    keys,
     mutation::Planned,
     networks,
     page::PageRequest,
@@ -19,11 +20,11 @@ use super::{
 };
 use crate::{
     nodes::{LoadedNode, store_failed},
-    store::{Stored, keys},
+    store::{Stored, keys as store_keys},
 };
 
 /// Peers read at once for one page.
-const READ_AT_ONCE: usize = 32;
+pub(super) const READ_AT_ONCE: usize = 32;
 
 /// One node.
 pub(super) async fn get(
@@ -31,6 +32,7 @@ pub(super) async fn get(
     request: &admin::GetNodeRequest,
 ) -> Result<admin::GetNodeResponse, Status> {
     let (_, _, mut node) = one(agents, "node", request.node.as_ref()).await?;
+    keys::add(agents, std::slice::from_mut(&mut node)).await?;
     let silent_replicas = add_sessions(agents, [&mut node]).await;
     Ok(admin::GetNodeResponse { node: Some(node), silent_replicas })
 }
@@ -60,7 +62,8 @@ pub(super) async fn one(
     node: Option<&admin::NodeRef>,
 ) -> Result<(NetworkName, NodeId, admin::Node), Status> {
     let (network, id) = find(agents, field, node).await?;
-    let stored = agents.replica.store.get(&keys::node(&network, id)).await.map_err(store_failed)?;
+    let stored =
+        agents.replica.store.get(&store_keys::node(&network, id)).await.map_err(store_failed)?;
     let node = match stored {
         Some(stored) => message(agents, &stored).await?,
         None => None,
@@ -76,8 +79,8 @@ pub(super) async fn list(
 ) -> Result<admin::ListNodesResponse, Status> {
     let store = &*agents.replica.store;
     let prefix = match request.network.as_str() {
-        "" => keys::all_nodes(),
-        name => keys::nodes(&networks::find(store, "network", name).await?.name),
+        "" => store_keys::all_nodes(),
+        name => store_keys::nodes(&networks::find(store, "network", name).await?.name),
     };
     let selector: Selector = parse("selector", &request.selector)?;
     let page = PageRequest::new(prefix, request.page_size, &request.page_token)?;
@@ -93,6 +96,7 @@ pub(super) async fn list(
     let nodes: Vec<Option<admin::Node>> = nodes.buffered(READ_AT_ONCE).try_collect().await?;
     // One that isn't there was deleted since the list was read.
     let mut nodes: Vec<_> = nodes.into_iter().flatten().collect();
+    keys::add(agents, &mut nodes).await?;
     let silent_replicas = add_sessions(agents, &mut nodes).await;
     Ok(admin::ListNodesResponse { nodes, next_page_token, silent_replicas })
 }
@@ -104,13 +108,14 @@ pub(super) async fn plan_label(
 ) -> Result<Planned<admin::LabelNodeResponse>, Status> {
     let loaded = load(agents, request.node.as_ref()).await?;
     let labels = changed(&loaded.body.labels, request)?;
-    let peer = keys::peer(&loaded.record.network, loaded.node);
+    let peer = store_keys::peer(&loaded.record.network, loaded.node);
     let peer = agents.replica.store.get(&peer).await.map_err(store_failed)?;
     let Some(peer) = peer else {
         return Err(none("node", &loaded.record.network, loaded.record.name.as_str()));
     };
     let mut node = records::node_message(&loaded.record.network, &loaded.body, &peer)?;
     node.labels = labels_map(&labels);
+    keys::add(agents, std::slice::from_mut(&mut node)).await?;
     if labels == loaded.body.labels {
         node.revision = loaded.revision().0.max(peer.modified.0);
         let answer = admin::LabelNodeResponse { node: Some(node), revision: 0 };
@@ -147,7 +152,10 @@ fn changed(labels: &Labels, request: &admin::LabelNodeRequest) -> Result<Labels,
     Labels::from_stored(&pairs).in_field("set")
 }
 
-async fn load(agents: &Agents, node: Option<&admin::NodeRef>) -> Result<LoadedNode, Status> {
+pub(super) async fn load(
+    agents: &Agents,
+    node: Option<&admin::NodeRef>,
+) -> Result<LoadedNode, Status> {
     let (network, id) = find(agents, "node", node).await?;
     let loaded = agents.nodes.load(id).await.map_err(store_failed)?;
     loaded.ok_or_else(|| none("node", &network, &id.to_string()))
@@ -178,7 +186,7 @@ fn none(field: &str, network: &NetworkName, node: &str) -> Status {
 async fn message(agents: &Agents, stored: &Stored) -> Result<Option<admin::Node>, Status> {
     let (network, id, history) = records::node(stored)?;
     let Some(body) = &history.present().body else { return Ok(None) };
-    let peer = keys::peer(&network, id);
+    let peer = store_keys::peer(&network, id);
     let Some(peer) = agents.replica.store.get(&peer).await.map_err(store_failed)? else {
         return Ok(None);
     };

@@ -7,7 +7,8 @@ use wattle_proto::admin::{
     DeleteNetworkRequest, DeleteNetworkResponse, DeleteNodeRequest, DeleteNodeResponse,
     LabelNodeRequest, LabelNodeResponse, Network, Node, RetireRootsRequest, RetireRootsResponse,
     RevokeJoinTokenRequest, RevokeJoinTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse,
-    TrustRootRequest, TrustRootResponse, UpdateNetworkRequest, UpdateNetworkResponse,
+    RotateNodeKeyRequest, RotateNodeKeyResponse, TrustRootRequest, TrustRootResponse,
+    UpdateNetworkRequest, UpdateNetworkResponse,
 };
 
 use super::mutation::{Answer, Mutation};
@@ -40,6 +41,7 @@ mutations! {
     "DeleteNetwork": DeleteNetworkRequest => DeleteNetworkResponse,
     "LabelNode": LabelNodeRequest => LabelNodeResponse { node },
     "DeleteNode": DeleteNodeRequest => DeleteNodeResponse,
+    "RotateNodeKey": RotateNodeKeyRequest => RotateNodeKeyResponse { node },
     "RevokeJoinToken": RevokeJoinTokenRequest => RevokeJoinTokenResponse,
     "CreateOperator": CreateOperatorRequest => CreateOperatorResponse,
     "RevokeOperator": RevokeOperatorRequest => RevokeOperatorResponse,

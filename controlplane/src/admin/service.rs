@@ -10,7 +10,7 @@ use wattle_runtime::clock;
 use super::{
     apply, authority,
     backup::{self, Backups},
-    explain,
+    explain, keys,
     mutation::mutate,
     networks, nodes, operators, policies, replicas,
     session::Agents,
@@ -133,6 +133,15 @@ impl AdminService for Admin {
     ) -> Answer<admin::DeleteNodeResponse> {
         let (principal, request, now) = called(&request)?;
         let plan = || nodes::plan_delete(&self.agents, request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn rotate_node_key(
+        &self,
+        request: Request<admin::RotateNodeKeyRequest>,
+    ) -> Answer<admin::RotateNodeKeyResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || keys::plan_rotate(&self.agents, request, now);
         mutate(self.store(), principal, request, plan).await.map(Response::new)
     }
 

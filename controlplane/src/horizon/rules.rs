@@ -63,7 +63,8 @@ fn network(stored: &Stored, cutoff: Cutoff) -> Result<Option<Transaction>, Unrea
     let name = stored.key.as_str().rsplit('/').next().and_then(|name| name.parse().ok());
     Ok(match (change, name) {
         (Some(change), Some(name)) if is_removal(&change) => {
-            Some(change.delete(keys::occupancy(&name)).delete(keys::shape(&name)))
+            let of_network = [keys::occupancy(&name), keys::shape(&name), keys::turns(&name)];
+            Some(of_network.into_iter().fold(change, Transaction::delete))
         }
         (change, _) => change,
     })

@@ -113,6 +113,7 @@ mod tests {
             ipv4_range: "10.0.0.0/8".into(),
             ipv6_range: String::new(),
             mode,
+            key_rotation_seconds: 0,
         }
     }
 

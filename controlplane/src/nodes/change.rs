@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use wattle_model::{Endpoint, Fingerprint, History, Labels, NodeId, Revision};
+use wattle_model::{Endpoint, Fingerprint, History, Labels, NodeId, PublicKey, Revision};
 use wattle_proto::record::{NodeBody, decode_history, encode_changed};
 
 use super::record::{Claim, NodeRecord};
@@ -64,7 +64,11 @@ impl LoadedNode {
             .delete(keys::peer(network, self.node))
             .delete(keys::name(network, &record.name))
             .put(keys::wireguard_key(record.public_key), released.clone())
-            .put(keys::fingerprint(record.fingerprint), released.clone());
+            .put(keys::fingerprint(record.fingerprint), released.clone())
+            .delete(keys::rotation(network, self.node));
+        let next = record.next_public_key.map(keys::wireguard_key);
+        let transaction =
+            next.into_iter().fold(transaction, |all, key| all.put(key, released.clone()));
         record.addresses().fold(transaction, |transaction, address| {
             transaction.put(keys::address(network, address), released.clone())
         })
@@ -122,12 +126,42 @@ impl LoadedNode {
         if record == self.record {
             return None;
         }
+        Some(self.become_record(&record))
+    }
+
+    /// Says which WireGuard key it will change to, beside the present one. The caller has seen that
+    /// nobody has that key. One that was said before and never used is free again.
+    pub(super) fn plan_next_key(&self, next: PublicKey) -> Transaction {
+        let record = NodeRecord { next_public_key: Some(next), ..self.record.clone() };
+        let claimed = Transaction::default()
+            .create(keys::wireguard_key(next), Claim::held(self.node))
+            .and(self.become_record(&record));
+        let before = self.record.next_public_key.map(keys::wireguard_key);
+        before.into_iter().fold(claimed, Transaction::delete)
+    }
+
+    /// Changes its WireGuard key to the next one, which ends the wish for another. The old one rests,
+    /// as those of deleted nodes do. `None` where there is no next one.
+    pub(super) fn plan_promote(&self, now: SystemTime) -> Option<Transaction> {
+        let public_key = self.record.next_public_key?;
+        let record =
+            NodeRecord { public_key, next_public_key: None, keyed_at: now, ..self.record.clone() };
+        let old = keys::wireguard_key(self.record.public_key);
+        Some(
+            self.become_record(&record)
+                .put(old, Claim::released(self.node, now))
+                .delete(keys::rotation(&record.network, self.node)),
+        )
+    }
+
+    /// Writes its identity, and its entry if that changes.
+    fn become_record(&self, record: &NodeRecord) -> Transaction {
         let transaction = Transaction::default().replace(&self.identity, record.encode());
         let entry = record.entry(self.node);
-        Some(if entry == self.record.entry(self.node) {
+        if entry == self.record.entry(self.node) {
             transaction
         } else {
             transaction.put(keys::peer(&record.network, self.node), entry)
-        })
+        }
     }
 }

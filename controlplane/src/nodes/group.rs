@@ -63,6 +63,8 @@ impl Group {
             name: candidate.name.clone(),
             fingerprint: wish.fingerprint,
             public_key: wish.public_key,
+            next_public_key: None,
+            keyed_at: now,
             ipv4: addresses.ipv4,
             ipv6: addresses.ipv6,
             token: wish.token,

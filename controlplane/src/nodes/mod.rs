@@ -13,6 +13,7 @@ mod mapping;
 mod prepare;
 mod record;
 mod refused;
+mod rotation;
 mod token;
 
 use std::{
@@ -38,6 +39,7 @@ pub use self::{
     prepare::{Enrolled, Enrolment},
     record::{Mapping, NodeRecord},
     refused::Refused,
+    rotation::{Rotation, TURNS, Turn},
 };
 
 use self::enroller::{Answer, Enroller, Job};
@@ -61,6 +63,9 @@ pub enum ChangeError {
     /// The node is deleted, or never was.
     #[error("no such node")]
     Gone,
+    /// The WireGuard key that it would change to is, or was, somebody's.
+    #[error("the next WireGuard key is taken")]
+    KeyTaken,
     /// The store changed under every attempt.
     #[error("too much is changing: try again")]
     Contended,
@@ -73,6 +78,7 @@ impl From<ChangeError> for Status {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Gone => removed(),
+            ChangeError::KeyTaken => Self::already_exists(error.to_string()),
             ChangeError::Contended => Self::unavailable(error.to_string()),
             ChangeError::Store(error) => store_failed(error),
         }

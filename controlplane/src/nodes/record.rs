@@ -30,6 +30,10 @@ pub struct NodeRecord {
     pub fingerprint: Fingerprint,
     /// Its WireGuard key.
     pub public_key: PublicKey,
+    /// The one that it will change to.
+    pub next_public_key: Option<PublicKey>,
+    /// Since when it has its WireGuard key.
+    pub keyed_at: SystemTime,
     /// Its overlay address, where the network has an IPv4 range.
     pub ipv4: Option<Ipv4Addr>,
     /// Its overlay address, where the network has an IPv6 range.
@@ -74,6 +78,12 @@ impl NodeRecord {
                 .field("identity.fingerprint")?,
             public_key: PublicKey::try_from(record.wireguard_public_key.as_ref())
                 .field("identity.wireguard_public_key")?,
+            next_public_key: entry::public_key(&record.next_wireguard_public_key)
+                .field("identity.next_wireguard_public_key")?,
+            keyed_at: clock::from_unix_millis(match record.keyed_at_millis {
+                0 => record.enrolled_at_millis,
+                keyed => keyed,
+            }),
             ipv4: entry::ipv4(&record.ipv4).field("identity.ipv4")?,
             ipv6: entry::ipv6(&record.ipv6).field("identity.ipv6")?,
             token: TokenId::try_from(record.token_id.as_ref()).field("identity.token_id")?,
@@ -98,6 +108,14 @@ impl NodeRecord {
             name: self.name.to_string(),
             fingerprint: Bytes::copy_from_slice(self.fingerprint.as_bytes()),
             wireguard_public_key: Bytes::copy_from_slice(self.public_key.as_bytes()),
+            next_wireguard_public_key: self
+                .next_public_key
+                .map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.as_bytes())),
+            keyed_at_millis: if self.keyed_at == self.enrolled_at {
+                0
+            } else {
+                clock::unix_millis(self.keyed_at)
+            },
             ipv4: ip(self.ipv4.map(IpAddr::V4)),
             ipv6: ip(self.ipv6.map(IpAddr::V6)),
             token_id: Bytes::copy_from_slice(self.token.as_bytes()),
@@ -149,6 +167,7 @@ impl NodeRecord {
             node,
             name: self.name.clone(),
             public_key: self.public_key,
+            next_public_key: self.next_public_key,
             ipv4: self.ipv4,
             ipv6: self.ipv6,
             endpoints: self.endpoints(),
@@ -210,6 +229,8 @@ mod tests {
             name: "a".parse().unwrap(),
             fingerprint: Fingerprint::new([1; 32]),
             public_key: PublicKey::new([2; 32]).unwrap(),
+            next_public_key: None,
+            keyed_at: clock::from_unix_millis(1000),
             ipv4: Some([10, 90, 0, 1].into()),
             ipv6: None,
             token: TokenId::new([3; 8]),
@@ -234,6 +255,8 @@ mod tests {
         record.mapping = Some(Mapping { port: 4000, at: clock::from_unix_millis(3000) });
         record.observed_endpoint = None;
         record.root = None;
+        record.next_public_key = PublicKey::new([4; 32]).ok();
+        record.keyed_at = clock::from_unix_millis(3000);
         assert_eq!(NodeRecord::decode(&record.encode()).unwrap(), record);
     }
 

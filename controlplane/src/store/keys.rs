@@ -192,6 +192,26 @@ pub fn wireguard_key(key: PublicKey) -> Key {
     Key::new(format!("v1/wireguard-key/{}", hex::encode(key.as_bytes())))
 }
 
+/// All nodes of all networks that are to have another WireGuard key.
+pub fn all_rotations() -> Key {
+    Key::new("v1/rotation/")
+}
+
+/// All nodes of a network that are to have another WireGuard key.
+pub fn rotations(network: &NetworkName) -> Key {
+    Key::new(format!("v1/rotation/{network}/"))
+}
+
+/// `store.Rotation`: the node is to have another WireGuard key.
+pub fn rotation(network: &NetworkName, node: NodeId) -> Key {
+    Key::new(format!("v1/rotation/{network}/{node}"))
+}
+
+/// `store.Turns`: the nodes of a network whose WireGuard keys are being changed now.
+pub fn turns(network: &NetworkName) -> Key {
+    Key::new(format!("v1/turns/{network}"))
+}
+
 /// All claims on certificate keys.
 pub fn fingerprints() -> Key {
     Key::new("v1/fingerprint/")

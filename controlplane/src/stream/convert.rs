@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wattle_model::{Digest, Endpoint, Epoch, InstanceId, NodeId, Revision};
+use wattle_model::{Digest, Endpoint, Epoch, InstanceId, NodeId, PublicKey, Revision};
 use wattle_proto::{
     Invalid, InvalidField,
     entry::{self, MAX_ENDPOINTS},
@@ -31,6 +31,8 @@ pub(super) enum Request {
     Resync(Revision),
     Inspected(Inspected),
     Observations(Vec<Observation>),
+    /// A key that it has made and doesn't use yet.
+    NextKey(PublicKey),
 }
 
 /// What the agent has.
@@ -44,6 +46,8 @@ pub(super) struct Hello {
     pub(super) accept_stale: bool,
     pub(super) agent_version: String,
     pub(super) stream: u64,
+    /// The key that its device has, where it says so.
+    pub(super) public_key: Option<PublicKey>,
 }
 
 /// The set that the agent holds.
@@ -108,6 +112,9 @@ impl TryFrom<sync::SyncRequest> for Request {
             Message::Resync(resync) => Ok(Self::Resync(Revision(resync.revision))),
             Message::Inspected(inspected) => Inspected::try_from(inspected).map(Self::Inspected),
             Message::Observations(seen) => observations(&seen).map(Self::Observations),
+            Message::NextKey(next) => PublicKey::try_from(next.public_key.as_ref())
+                .field("next_key.public_key")
+                .map(Self::NextKey),
         }
     }
 }
@@ -127,6 +134,7 @@ impl TryFrom<sync::Hello> for Hello {
             accept_stale: hello.accept_stale,
             agent_version: text(&hello.agent_version),
             stream: hello.stream,
+            public_key: entry::public_key(&hello.public_key).field("hello.public_key")?,
         })
     }
 }

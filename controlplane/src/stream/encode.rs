@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use wattle_model::{Digest, Epoch, NodeId, ReplicaId, Revision};
+use wattle_model::{Digest, Epoch, NodeId, PublicKey, ReplicaId, Revision};
 use wattle_proto::sync::{self, retry::Reason, sync_response::Message};
 
 use super::convert::PROTOCOL_VERSION;
@@ -77,6 +77,12 @@ pub(super) fn drain(deadline: Duration, prefer: Vec<String>) -> Bytes {
 pub(super) fn inspect(query: u64, peer: NodeId) -> Bytes {
     let node_id = Bytes::copy_from_slice(peer.as_bytes());
     message(Message::Inspect(sync::Inspect { query, node_id }))
+}
+
+/// The key that peers know the agent by, where that changes; whether it is to make a next one.
+pub(super) fn own_key(key: Option<PublicKey>, make_next: bool) -> Bytes {
+    let public_key = key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.as_bytes()));
+    message(Message::OwnKey(sync::OwnKey { public_key, make_next }))
 }
 
 /// The node was deleted.

@@ -130,6 +130,7 @@ mod tests {
             accept_stale: false,
             agent_version: String::new(),
             stream: 0,
+            public_key: None,
         }
     }
 

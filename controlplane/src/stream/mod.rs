@@ -26,6 +26,7 @@ mod observations;
 mod opening;
 mod orders;
 mod own_config;
+mod own_key;
 mod record;
 mod reports;
 mod requests;

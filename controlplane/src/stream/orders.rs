@@ -1,12 +1,12 @@
 //! What the rest of the replica tells one stream: to end, to end soon, or to ask its agent for an
-//! ack or about a tunnel. Orders coalesce: a stream that comes late finds the last of each.
+//! ack, about a tunnel or for another key. Orders coalesce: a stream that comes late finds the last of each.
 
 use std::{collections::VecDeque, future::poll_fn, task::Poll};
 
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::time::Instant;
-use wattle_model::Revision;
+use tokio::{sync::oneshot, time::Instant};
+use wattle_model::{PublicKey, Revision};
 
 use super::inspections::Inspection;
 
@@ -38,6 +38,7 @@ struct Given {
     shed_to: Option<Vec<String>>,
     reconfigured: bool,
     inspections: VecDeque<Inspection>,
+    next_key: Option<oneshot::Sender<PublicKey>>,
     /// Since the stream looked last.
     changed: bool,
 }
@@ -85,6 +86,16 @@ impl Orders {
                 given.inspections.push_back(inspection);
             }
         });
+    }
+
+    /// The agent is to make another key; whoever asked before gets no answer.
+    pub(super) fn ask_next_key(&self, answer: oneshot::Sender<PublicKey>) {
+        self.give(|given| given.next_key = Some(answer));
+    }
+
+    /// Who wants another key, if somebody does; told once.
+    pub(super) fn take_next_key(&self) -> Option<oneshot::Sender<PublicKey>> {
+        self.given.lock().next_key.take()
     }
 
     /// The next question about a tunnel.

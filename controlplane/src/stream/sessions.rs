@@ -4,7 +4,7 @@
 //! API reads it, streams write it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use rand::{RngExt as _, seq::SliceRandom as _};
 use tokio::{sync::oneshot, time::Instant};
-use wattle_model::{NetworkName, NodeId};
+use wattle_model::{NetworkName, NodeId, PublicKey};
 use wattle_view::Life;
 
 use super::{
@@ -43,6 +43,8 @@ pub(super) struct Registry {
     next_number: AtomicU64,
     pub(super) waits: Waits,
     arrivals: Arrivals,
+    /// Nodes whose agents haven't got the key that their peers know; bounded by the nodes there are.
+    want_keys: Mutex<BTreeSet<NodeId>>,
     full_sets: Mutex<BTreeMap<FullSet, u64>>,
     counts: Counts,
     apply_times: Histogram,
@@ -60,6 +62,7 @@ impl Sessions {
             next_number: AtomicU64::new(0),
             waits: Waits::default(),
             arrivals: Arrivals::default(),
+            want_keys: Mutex::default(),
             full_sets: Mutex::default(),
             counts: Counts::default(),
             // 100 µs to 6.5 s.
@@ -167,6 +170,28 @@ impl Sessions {
             state.stream.as_ref()?.orders.inspect(Inspection { peer, answer });
         }
         tokio::time::timeout(timeout, answered).await.ok()?.ok()
+    }
+
+    /// Asks a node's agent for another WireGuard key, which it makes and doesn't use yet; `None` where
+    /// it isn't connected, or doesn't answer within `timeout`.
+    pub async fn next_key(&self, node: NodeId, timeout: Duration) -> Option<PublicKey> {
+        let (answer, answered) = oneshot::channel();
+        {
+            let record = self.record(node)?;
+            let state = record.lock();
+            state.stream.as_ref()?.orders.ask_next_key(answer);
+        }
+        tokio::time::timeout(timeout, answered).await.ok()?.ok()
+    }
+
+    /// Whether a node's agent is connected to this replica.
+    pub fn is_online(&self, node: NodeId) -> bool {
+        self.record(node).is_some_and(|record| record.lock().stream.is_some())
+    }
+
+    /// Nodes that have asked for another key by themselves; told once.
+    pub fn take_key_wishes(&self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.0.want_keys.lock())
     }
 
     /// Whether commits should ask for an ack: somebody waits.
@@ -280,6 +305,11 @@ impl Registration {
             state.applied(ack);
             self.sessions.0.waits.moved(self.record.node, &state);
         }
+    }
+
+    /// The agent hasn't got the key that its peers know.
+    pub(super) fn wants_key(&self) {
+        self.sessions.0.want_keys.lock().insert(self.record.node);
     }
 
     /// When endpoints may be written for the node.

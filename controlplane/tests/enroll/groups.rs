@@ -122,6 +122,7 @@ async fn the_widest_group_fits_a_transaction() {
             ipv4_range: format!("10.{n}.0.0/24"),
             ipv6_range: format!("fd00:{n:x}::/64"),
             mode: wattle_model::Mode::Mesh,
+            key_rotation_seconds: 0,
         };
         let network = format!("n{n}");
         let key = keys::network(&network.parse().unwrap());

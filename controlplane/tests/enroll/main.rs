@@ -7,6 +7,7 @@ mod groups;
 mod keys_and_names;
 mod lives;
 mod malformed;
+mod rotation;
 mod tokens;
 
 use std::{

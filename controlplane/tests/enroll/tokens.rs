@@ -110,6 +110,7 @@ async fn a_network_without_a_free_address_says_so() {
         ipv4_range: "10.1.0.0/30".into(),
         ipv6_range: String::new(),
         mode: wattle_model::Mode::Mesh,
+        key_rotation_seconds: 0,
     };
     let record = wattle_proto::record::encode_first(&body);
     let network = keys::network(&"tiny".parse().unwrap());

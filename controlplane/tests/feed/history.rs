@@ -125,6 +125,7 @@ impl Writer {
             ipv4_range: "10.90.0.0/16".into(),
             ipv6_range: String::new(),
             mode,
+            key_rotation_seconds: 0,
         };
         self.change(keys::network(&network()), Some(body))
     }
@@ -147,6 +148,7 @@ impl Writer {
             node,
             name: "node".parse().unwrap(),
             public_key: PublicKey::new([7; 32]).unwrap(),
+            next_public_key: None,
             ipv4: Some([10, 90, 0, 1].into()),
             ipv6: None,
             endpoints: vec![Endpoint::new(([192, 0, 2, 1], port).into()).unwrap()],

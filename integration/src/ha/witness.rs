@@ -217,6 +217,7 @@ impl Shared {
             accept_stale: false,
             agent_version: "witness".into(),
             stream: state.streams,
+            public_key: Bytes::new(),
         }
     }
 

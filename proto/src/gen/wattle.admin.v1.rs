@@ -151,6 +151,9 @@ pub struct Network {
     /// The revision of its last change.
     #[prost(uint64, tag = "6")]
     pub revision: u64,
+    /// How old its nodes' WireGuard keys may become; unset: as old as they like.
+    #[prost(message, optional, tag = "7")]
+    pub key_rotation: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateNetworkRequest {
@@ -166,6 +169,9 @@ pub struct CreateNetworkRequest {
     /// Mesh where unspecified.
     #[prost(enumeration = "Mode", tag = "5")]
     pub mode: i32,
+    /// An hour to ten years; unset: WireGuard keys are changed when somebody asks for it.
+    #[prost(message, optional, tag = "6")]
+    pub key_rotation: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateNetworkResponse {
@@ -212,6 +218,9 @@ pub struct UpdateNetworkRequest {
     /// Unspecified: as it was.
     #[prost(enumeration = "Mode", tag = "5")]
     pub mode: i32,
+    /// Unset: as it was. Nothing (0 s): when somebody asks for it.
+    #[prost(message, optional, tag = "6")]
+    pub key_rotation: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateNetworkResponse {
@@ -264,6 +273,12 @@ pub struct Node {
     pub revision: u64,
     #[prost(message, optional, tag = "11")]
     pub session: ::core::option::Option<NodeSession>,
+    /// Since when it has its WireGuard key. Not in what Watch and Explain say.
+    #[prost(message, optional, tag = "12")]
+    pub key_since: ::core::option::Option<::prost_types::Timestamp>,
+    /// Whether that is being changed. As key_since.
+    #[prost(enumeration = "KeyRotation", tag = "13")]
+    pub key_rotation: i32,
 }
 /// What the control plane knows of a node's agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -370,6 +385,21 @@ pub struct LabelNodeRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct LabelNodeResponse {
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<Node>,
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateNodeKeyRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub request_id: ::prost::bytes::Bytes,
+    #[prost(message, optional, tag = "2")]
+    pub node: ::core::option::Option<NodeRef>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RotateNodeKeyResponse {
+    /// As it is before.
     #[prost(message, optional, tag = "1")]
     pub node: ::core::option::Option<Node>,
     #[prost(uint64, tag = "2")]
@@ -1189,6 +1219,39 @@ impl Mode {
         }
     }
 }
+/// How far the change of a node's WireGuard key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum KeyRotation {
+    /// None is asked for.
+    Unspecified = 0,
+    /// It waits for its turn, or for its agent to connect.
+    Waiting = 1,
+    /// Its agent makes the next key, or its peers are being told.
+    UnderWay = 2,
+}
+impl KeyRotation {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "KEY_ROTATION_UNSPECIFIED",
+            Self::Waiting => "KEY_ROTATION_WAITING",
+            Self::UnderWay => "KEY_ROTATION_UNDER_WAY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "KEY_ROTATION_UNSPECIFIED" => Some(Self::Unspecified),
+            "KEY_ROTATION_WAITING" => Some(Self::Waiting),
+            "KEY_ROTATION_UNDER_WAY" => Some(Self::UnderWay),
+            _ => None,
+        }
+    }
+}
 /// What an operator may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -1594,6 +1657,34 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("wattle.admin.v1.AdminService", "DeleteNode"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Has a node change its WireGuard key. That takes a few seconds, once it is the node's turn and its
+        /// agent is connected: the node's key_rotation tells how far it is, and its key_since rises.
+        pub async fn rotate_node_key(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateNodeKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateNodeKeyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/RotateNodeKey",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("wattle.admin.v1.AdminService", "RotateNodeKey"),
+                );
             self.inner.unary(req, path, codec).await
         }
         pub async fn get_policy(
@@ -2125,6 +2216,15 @@ pub mod admin_service_server {
             request: tonic::Request<super::DeleteNodeRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DeleteNodeResponse>,
+            tonic::Status,
+        >;
+        /// Has a node change its WireGuard key. That takes a few seconds, once it is the node's turn and its
+        /// agent is connected: the node's key_rotation tells how far it is, and its key_since rises.
+        async fn rotate_node_key(
+            &self,
+            request: tonic::Request<super::RotateNodeKeyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateNodeKeyResponse>,
             tonic::Status,
         >;
         async fn get_policy(
@@ -2828,6 +2928,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteNodeSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/RotateNodeKey" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateNodeKeySvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RotateNodeKeyRequest>
+                    for RotateNodeKeySvc<T> {
+                        type Response = super::RotateNodeKeyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateNodeKeyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::rotate_node_key(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateNodeKeySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -37,6 +37,9 @@ pub struct NetworkBody {
     pub ipv6_range: ::prost::alloc::string::String,
     #[prost(enumeration = "Mode", tag = "4")]
     pub mode: i32,
+    /// How old its nodes' WireGuard keys may become; 0: as old as they like.
+    #[prost(uint64, tag = "5")]
+    pub key_rotation_seconds: u64,
 }
 /// Body of v1/node/<network>/<node id>: life and labels. Never empty when encoded.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -101,6 +104,12 @@ pub struct Identity {
     /// SHA-256 of the SPKI of the root that its last certificate is of; empty: Cluster.first_root.
     #[prost(bytes = "bytes", tag = "13")]
     pub root: ::prost::bytes::Bytes,
+    /// The WireGuard key that it will change to, which is claimed as the present one is; empty for none.
+    #[prost(bytes = "bytes", tag = "14")]
+    pub next_wireguard_public_key: ::prost::bytes::Bytes,
+    /// Since when it has its present WireGuard key; 0: since it enrolled.
+    #[prost(uint64, tag = "15")]
+    pub keyed_at_millis: u64,
 }
 /// A NAT's, between a node and everybody else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -108,6 +117,30 @@ pub struct Mapping {
     #[prost(uint32, tag = "1")]
     pub port: u32,
     /// When it was accepted: the next one has to wait.
+    #[prost(uint64, tag = "2")]
+    pub at_millis: u64,
+}
+/// v1/rotation/<network>/<node id>: the node is to have another WireGuard key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rotation {
+    #[prost(uint64, tag = "1")]
+    pub asked_at_millis: u64,
+    /// Its peers have been given a key that its agent hasn't got: it waits for nobody's turn.
+    #[prost(bool, tag = "2")]
+    pub urgent: bool,
+}
+/// v1/turns/<network>: whose WireGuard keys are being changed now, so that it is few at a time.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Turns {
+    #[prost(message, repeated, tag = "1")]
+    pub turns: ::prost::alloc::vec::Vec<Turn>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Turn {
+    /// 16 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub node_id: ::prost::bytes::Bytes,
+    /// Since when; one that was never given back counts for two minutes.
     #[prost(uint64, tag = "2")]
     pub at_millis: u64,
 }

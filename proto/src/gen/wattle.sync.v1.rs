@@ -2,7 +2,7 @@
 /// Agent to control plane.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncRequest {
-    #[prost(oneof = "sync_request::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "sync_request::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<sync_request::Message>,
 }
 /// Nested message and enum types in `SyncRequest`.
@@ -21,12 +21,14 @@ pub mod sync_request {
         Inspected(super::Inspected),
         #[prost(message, tag = "6")]
         Observations(super::Observations),
+        #[prost(message, tag = "7")]
+        NextKey(super::NextKey),
     }
 }
 /// Control plane to agent.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SyncResponse {
-    #[prost(oneof = "sync_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "sync_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 10")]
     pub message: ::core::option::Option<sync_response::Message>,
 }
 /// Nested message and enum types in `SyncResponse`.
@@ -49,6 +51,8 @@ pub mod sync_response {
         Removed(super::Removed),
         #[prost(message, tag = "8")]
         Inspect(super::Inspect),
+        #[prost(message, tag = "10")]
+        OwnKey(super::OwnKey),
     }
 }
 /// What the agent has. The first message of a stream.
@@ -81,6 +85,9 @@ pub struct Hello {
     /// Which stream of this instance it is, from 1 on: tells the newest of several on several replicas.
     #[prost(uint64, tag = "9")]
     pub stream: u64,
+    /// The WireGuard public key that its device has now, 32 bytes; empty where it doesn't say.
+    #[prost(bytes = "bytes", tag = "10")]
+    pub public_key: ::prost::bytes::Bytes,
 }
 /// The agent has applied everything up to a commit, or verified its data plane. Sent at once where an
 /// ack is wanted or something was rejected, else at most once a second.
@@ -164,6 +171,14 @@ pub struct Observation {
     /// How long ago the last handshake with it was.
     #[prost(uint64, tag = "3")]
     pub handshake_millis_ago: u64,
+}
+/// The public key of a private key that the agent has made and keeps, and would change to. The answer
+/// to OwnKey's make_next; unasked, where the control plane gives this node a key that it hasn't got.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NextKey {
+    /// 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub public_key: ::prost::bytes::Bytes,
 }
 /// The stream is accepted.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -249,6 +264,19 @@ pub struct Prefix {
     pub address: ::prost::bytes::Bytes,
     #[prost(uint32, tag = "2")]
     pub length: u32,
+}
+/// The WireGuard key that peers know this node by, where it isn't the one that the agent has; or a wish
+/// for a next one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OwnKey {
+    /// 32 bytes; empty where only a next one is wished for. Applied at the next commit, which is the one
+    /// that tells its peers.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub public_key: ::prost::bytes::Bytes,
+    /// Make a private key, or take the one that was made and isn't used yet, keep it, and say so with
+    /// NextKey. The present key stays in use.
+    #[prost(bool, tag = "2")]
+    pub make_next: bool,
 }
 /// Sent when nothing else was for a while. An idle agent's cursor moves to `revision`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -368,6 +396,10 @@ pub struct Peer {
     /// the control plane sees it first; then that address, where it is none of them.
     #[prost(bytes = "bytes", repeated, tag = "6")]
     pub endpoints: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The key that it will change to, 32 bytes: known before it is used, so that a handshake with it is
+    /// answered at once. Empty where it changes to none.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub next_public_key: ::prost::bytes::Bytes,
 }
 /// What moves an agent's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -9,7 +9,8 @@ use wattle_plan::{Desired, EndpointMemory, Op, Prefixes, SetPeer, Update, diff};
 use crate::simulated::*;
 
 /// Up to six peers out of eight nodes, eight keys and six addresses of each family, no two alike:
-/// few enough that most transitions move addresses around in chains and cycles.
+/// few enough that most transitions move addresses around in chains and cycles. The keys that are left
+/// may be those that the first two will change to.
 fn peers() -> impl Strategy<Value = Vec<PeerSpec>> {
     let index = |n: u8| Just((0..n).collect::<Vec<u8>>()).prop_shuffle();
     (index(8), index(8), index(6), index(6), 0_usize..=6, any::<u8>()).prop_map(
@@ -17,7 +18,9 @@ fn peers() -> impl Strategy<Value = Vec<PeerSpec>> {
             (0..count)
                 .map(|i| {
                     let both = families >> i & 1 == 0;
-                    peer(nodes[i], keys[i], Some(v4[i]), both.then_some(v6[i]))
+                    let next = (i < 2 && families >> (6 + i) & 1 == 0).then(|| key(keys[6 + i]));
+                    let peer = peer(nodes[i], keys[i], Some(v4[i]), both.then_some(v6[i]));
+                    PeerSpec { next_public_key: next, ..peer }
                 })
                 .collect()
         },
@@ -66,7 +69,13 @@ fn check<D: Device>(
 ) {
     let observed = device.observe();
     assert_eq!(device.owners(), wanted_owners(peers));
-    assert_eq!(observed.peers.len(), peers.len());
+    let next = peers.iter().filter_map(|peer| Some((peer, peer.next_public_key?)));
+    assert_eq!(observed.peers.len(), peers.len() + next.clone().count());
+    for (peer, next) in next {
+        let heir = &observed.peers[&next];
+        assert_eq!((heir.allowed_ips.len(), heir.keepalive), (0, None), "it isn't used yet");
+        assert_eq!(heir.endpoint, observed.peers[&peer.public_key].endpoint);
+    }
     for peer in peers {
         let seen = &observed.peers[&peer.public_key];
         let addresses = usize::from(peer.ipv4.is_some()) + usize::from(peer.ipv6.is_some());
@@ -156,7 +165,9 @@ proptest! {
         ops.iter().for_each(|op| device.execute(op));
 
         let mut owners = wanted_owners(&old);
-        owners.retain(|_, key| !new.iter().any(|peer| peer.public_key == *key));
+        // A key that isn't used yet has no prefix, whatever it had.
+        let known = |peer: &PeerSpec, key| peer.public_key == key || peer.next_public_key == Some(key);
+        owners.retain(|_, key| !new.iter().any(|peer| known(peer, *key)));
         owners.extend(wanted_owners(&new));
         prop_assert_eq!(device.owners(), owners);
         prop_assert_eq!(diff(&desired, &device.observe(), &mut memory, Instant::now()), []);
@@ -225,6 +236,41 @@ fn a_new_key_is_made_before_the_old_one_is_removed() {
         matches!(&ops[..], [Op::SetPeer(SetPeer { create: true, .. }), Op::RemovePeer { .. }]),
         "{ops:?}"
     );
+}
+
+/// Known first, then in use: the prefixes move to it in one step, and what it was known under goes.
+#[test]
+fn a_key_that_was_announced_takes_over_in_two_operations() {
+    let next =
+        |key_index, next| PeerSpec { next_public_key: next, ..peer(0, key_index, Some(1), None) };
+    let ops = step(&ring(&[1]), &[next(0, Some(key(7)))]);
+    let [Op::SetPeer(SetPeer { create: true, prefixes: Prefixes::Keep, endpoint, .. })] = &ops[..]
+    else {
+        panic!("{ops:?}")
+    };
+    assert!(endpoint.is_some(), "where the present key is");
+    let ops = step(&[next(0, Some(key(7)))], &[next(7, None)]);
+    let [
+        Op::SetPeer(SetPeer { create: false, prefixes: Prefixes::Add(_), endpoint: None, .. }),
+        Op::RemovePeer { key: old },
+    ] = &ops[..]
+    else {
+        panic!("{ops:?}")
+    };
+    assert_eq!(*old, key(0));
+    assert_eq!(step(&[next(0, Some(key(7)))], &[next(0, None)]), [Op::RemovePeer { key: key(7) }]);
+}
+
+/// Keys in use come first, whoever announces one of them.
+#[test]
+fn a_next_key_that_is_somebodys_is_passed_over() {
+    let (mut device, mut memory) = (KernelLike::default(), EndpointMemory::default());
+    let mut desired = Desired::new(OWN, crate::simulated::device());
+    reach(&mut device, &mut desired, &mut memory, &ring(&[1, 2]));
+    let mut peers = ring(&[1, 2]);
+    peers[0].next_public_key = Some(key(1));
+    desired.apply(Update::Reset(peers));
+    assert_eq!(diff(&desired, &device.observe(), &mut memory, Instant::now()), []);
 }
 
 /// What a userspace device is left with when a former owner's rewrite failed and somebody updated

@@ -175,6 +175,7 @@ pub(crate) fn peer(node: u8, key_index: u8, v4: Option<u8>, v6: Option<u8>) -> P
         node: NodeId::new([node; 16]),
         name: format!("node-{node}").parse().unwrap(),
         public_key: key(key_index),
+        next_public_key: None,
         ipv4: v4.map(|host| [10, 90, 0, host].into()),
         ipv6: v6.map(|host| format!("fd00::{host:x}").parse().unwrap()),
         endpoints: vec![endpoint(&format!("198.51.100.{node}:51820"))],

@@ -11,8 +11,10 @@ use crate::simulated::*;
 /// A change: nodes that go, and nodes that come or change. Few nodes, keys and addresses, so that
 /// some changes claim what others have.
 fn changes() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<PeerSpec>)>> {
-    let spec = (0..10_u8, 0..10_u8, 0..10_u8, proptest::option::of(0..10_u8))
-        .prop_map(|(node, key, v4, v6)| peer(node, key, Some(v4), v6));
+    let (some, next) = (proptest::option::of(0..10_u8), proptest::option::weighted(0.3, 0..10_u8));
+    let spec = (0..10_u8, 0..10_u8, 0..10_u8, some, next).prop_map(|(node, of, v4, v6, next)| {
+        PeerSpec { next_public_key: next.map(key), ..peer(node, of, Some(v4), v6) }
+    });
     let change = (prop::collection::vec(0..10_u8, 0..3), prop::collection::vec(spec, 0..3));
     prop::collection::vec(change, 1..20)
 }
@@ -59,6 +61,18 @@ proptest! {
     fn a_change_needs_no_look_at_the_others(changes in changes()) {
         run(changes);
     }
+}
+
+/// All hear of it at once: who changes and its peers should be done in the same moment.
+#[test]
+fn the_change_to_a_next_key_is_planned_from_what_it_touches() {
+    let rotated = |of, next| vec![PeerSpec { next_public_key: next, ..peer(1, of, Some(1), None) }];
+    let changes = vec![
+        (vec![], vec![peer(1, 1, Some(1), None), peer(2, 2, Some(2), None)]),
+        (vec![], rotated(1, Some(key(5)))),
+        (vec![], rotated(5, None)),
+    ];
+    assert_eq!(run(changes), 2, "only to learn of the key, where the peer is has to be looked up");
 }
 
 /// The short way is the usual one.

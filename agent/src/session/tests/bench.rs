@@ -34,7 +34,7 @@ pub(super) const EPOCH: Epoch = Epoch::new([1; 16]);
 pub(super) struct Bench {
     pub(super) replica: Replica,
     pub(super) device: FakeDevice,
-    folder: TempDir,
+    pub(super) folder: TempDir,
 }
 
 pub(super) struct Running {
@@ -70,14 +70,20 @@ impl Bench {
         let state = Arc::new(StateDir::open(self.folder.path()).unwrap());
         let identity = state.identity().unwrap().unwrap();
         let device = self.device.clone();
-        let open: Open = Box::new(move || {
+        let link_key = device.observed().public_key;
+        let open: Open = Box::new(move |(key, _)| {
             let device = device.clone();
-            Box::pin(async move { Ok(Box::new(device.open()) as _) })
+            let key = wireguard_key::public(&key).unwrap();
+            Box::pin(async move {
+                device.tamper(|observed| observed.public_key = Some(key));
+                Ok(Box::new(device.open()) as _)
+            })
         });
         let socket = self.folder.path().join("agent.sock");
         let build = Build {
             state,
             identity: identity.clone(),
+            link_key,
             open,
             socket: socket.clone(),
             wishes: Wishes {

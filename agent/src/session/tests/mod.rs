@@ -3,6 +3,7 @@
 
 mod bench;
 mod ends;
+mod keys;
 mod moves;
 mod trouble;
 

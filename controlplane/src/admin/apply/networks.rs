@@ -119,6 +119,8 @@ fn body(
         ipv4_range: ranges.ipv4_text(),
         ipv6_range: ranges.ipv6_text(),
         mode,
+        // Not a part of what is applied: it stays.
+        key_rotation_seconds: present.map_or(0, |body| body.key_rotation_seconds),
     }
 }
 

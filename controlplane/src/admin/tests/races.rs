@@ -126,6 +126,7 @@ async fn two_networks_made_at_once_never_overlap() {
         ipv4_range: "10.1.0.0/16".into(),
         ipv6_range: String::new(),
         mode: wattle_model::Mode::Mesh,
+        key_rotation_seconds: 0,
     };
     let theirs = Transaction::default()
         .create(keys::network(&other), encode_first(&body))

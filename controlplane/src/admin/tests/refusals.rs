@@ -74,16 +74,26 @@ async fn networks(still: &Still) {
         let status = refused(world.admin.create_network(local(request)).await);
         still.check(status, Code::InvalidArgument, message).await;
     }
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let update = |ipv4: &str, ipv6: &str| UpdateNetworkRequest {
         request_id: world.id(),
         name: "default".into(),
         ipv4_range: Some(ipv4.into()),
         ipv6_range: Some(ipv6.into()),
         mode: 0,
+        key_rotation: None,
     };
     for (request, message) in [
         (update("", ""), "ipv4_range: a network has"),
         (update("x", ""), "ipv4_range: "),
+        (
+            UpdateNetworkRequest { key_rotation: seconds(60), ..update("10.1.0.0/16", "") },
+            "key_rotation: an hour",
+        ),
+        (
+            UpdateNetworkRequest { key_rotation: seconds(-1), ..update("10.1.0.0/16", "") },
+            "key_rotation: an hour",
+        ),
         (UpdateNetworkRequest { mode: -1, ..update("10.1.0.0/16", "") }, "mode: "),
         (UpdateNetworkRequest { name: String::new(), ..update("", "") }, "name: "),
     ] {

@@ -29,6 +29,12 @@ impl AgentLoop {
                 self.observed(said);
                 Ok(())
             }
+            Request::NextKey(key) => {
+                if !self.own_key.answered(key) {
+                    self.registration.wants_key();
+                }
+                Ok(())
+            }
             Request::Inspected(Inspected { query, tunnel }) => {
                 match self.inspections.answered(query, tunnel) {
                     true => Ok(()),

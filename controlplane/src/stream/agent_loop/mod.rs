@@ -35,6 +35,7 @@ use super::{
     opening::{self, Start},
     orders::End,
     own_config::OwnConfig,
+    own_key::OwnKey,
     record::Entering,
     reports::Reports,
     requests::Requests,
@@ -77,6 +78,7 @@ struct AgentLoop {
     cursor: Cursor,
     ledger: Ledger,
     config: OwnConfig,
+    own_key: OwnKey,
     reports: Reports,
     observations: Observations,
     turn: Turn,
@@ -98,6 +100,7 @@ struct Drain {
 }
 
 /// Why the loop woke.
+#[expect(clippy::large_enum_variant, reason = "it is gone before the loop sleeps again")]
 enum Event {
     Orders,
     Request(Result<Option<SyncRequest>, Status>),
@@ -149,6 +152,7 @@ impl AgentLoop {
             cursor,
             ledger: Ledger::new(applied),
             config,
+            own_key: OwnKey::new(hello.public_key),
             reports: Reports::new(registration.write_at()),
             observations: Observations::new(),
             turn: shared.admission.turn(outlet.gate()),

@@ -34,6 +34,9 @@ impl AgentLoop {
         if let Some(question) = self.inspection() {
             return Ok(Some(question));
         }
+        if let Some(answer) = self.registration.orders().take_next_key() {
+            return Ok(Some(self.own_key.ask(answer)));
+        }
         self.check_era()?;
         let head = *self.head.borrow_and_update();
         let up_to_date =
@@ -89,6 +92,12 @@ impl AgentLoop {
                 Life::Unknown | Life::Live => Farewell::retry(Reason::Behind),
             });
         };
+        // Before the commit at which its peers learn of it, whether or not it sees itself.
+        if let Some(own_key) = self.own_key.changed(index.node(&self.call.network, self.call.node))
+        {
+            self.cursor.owe_commit();
+            return Ok(Some(own_key));
+        }
         let ack_wanted = shared.sessions.anybody_waits();
         let page = shared.frames.page(&index, key, ack_wanted);
         drop(index);

@@ -34,6 +34,7 @@ pub(super) struct Held {
     pub(super) revision: Revision,
     pub(super) entries: BTreeMap<NodeId, Bytes>,
     pub(super) config: Option<sync::Config>,
+    pub(super) public_key: Bytes,
 }
 
 /// An open stream.
@@ -52,6 +53,7 @@ pub(super) struct Batch {
     pub(super) removed: Vec<NodeId>,
     pub(super) frames: usize,
     pub(super) config: Option<sync::Config>,
+    pub(super) own_key: Option<sync::OwnKey>,
     pub(super) commit: sync::Commit,
 }
 
@@ -82,6 +84,7 @@ impl Held {
             accept_stale: false,
             agent_version: "test".to_owned(),
             stream: 0,
+            public_key: self.public_key.clone(),
         }
     }
 }
@@ -185,6 +188,7 @@ impl Agent {
         loop {
             match self.next().await {
                 Message::Config(config) => batch.config = Some(config),
+                Message::OwnKey(own_key) => batch.own_key = Some(own_key),
                 Message::Heartbeat(_) => assert!(frames.is_empty(), "a heartbeat within a batch"),
                 Message::Frame(frame) => {
                     assert!(frame.encoded_len() <= 64 << 10);

@@ -8,6 +8,7 @@ mod ends;
 mod flow;
 mod hostile;
 mod inspect;
+mod keys;
 mod lagging;
 mod malformed;
 mod observations;

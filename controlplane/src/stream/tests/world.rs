@@ -77,7 +77,7 @@ pub(super) struct World {
 pub(super) struct Node {
     pub(super) id: NodeId,
     pub(super) key: Arc<KeyPair>,
-    number: u8,
+    pub(super) number: u8,
 }
 
 impl World {
@@ -336,6 +336,7 @@ pub(super) fn entry_of(node: &Node, port: u16) -> Bytes {
         node: node.id,
         name: format!("node-{}", node.number).parse().unwrap(),
         public_key: PublicKey::new([node.number; 32]).unwrap(),
+        next_public_key: None,
         ipv4: Some(ipv4(node)),
         ipv6: None,
         endpoints: vec![Endpoint::new(SocketAddr::from(([192, 0, 2, node.number], port))).unwrap()],

@@ -128,6 +128,12 @@ impl Light {
         Ok(message)
     }
 
+    /// Says which WireGuard key it would change to.
+    pub(crate) async fn next_key(&self, key: &Bytes) {
+        let next = proto::NextKey { public_key: key.clone() };
+        self.link.say(sync_request::Message::NextKey(next)).await;
+    }
+
     pub(crate) async fn ack(&self) {
         let ack = proto::Ack {
             revision: self.has.revision,

@@ -1,5 +1,6 @@
 //! Several replicas of the real program over one store, in one process.
 
+mod keys;
 pub(crate) mod light;
 mod share;
 mod status;

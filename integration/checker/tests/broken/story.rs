@@ -92,6 +92,7 @@ impl Story {
             ipv4_range: "10.90.0.0/16".into(),
             ipv6_range: String::new(),
             mode: Mode::Mesh,
+            key_rotation_seconds: 0,
         };
         let key = format!("v1/network/{NETWORK}");
         let operation = Operation { key, value: Some(encode_first(&network)), modified: 1 };
@@ -247,6 +248,7 @@ fn entry_with(of: NodeId, address: u8, port: u16) -> Bytes {
         node: of,
         name: format!("n{}", of.as_bytes()[0]).parse().unwrap(),
         public_key: PublicKey::new([of.as_bytes()[0]; 32]).unwrap(),
+        next_public_key: None,
         ipv4: Some([10, 90, 0, address].into()),
         ipv6: None,
         endpoints: vec![wattle_model::Endpoint::new(endpoint).unwrap()],

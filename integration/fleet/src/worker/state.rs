@@ -113,6 +113,7 @@ mod tests {
             node: NodeId::new([node; 16]),
             name: "a".parse().unwrap(),
             public_key: PublicKey::new([key; 32]).unwrap(),
+            next_public_key: None,
             ipv4: Some([10, 0, 0, node].into()),
             ipv6: None,
             endpoints: Vec::new(),

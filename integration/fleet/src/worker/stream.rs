@@ -216,7 +216,7 @@ impl<'a> Stream<'a> {
                 self.agent.drain(&drain.prefer);
                 Ok(())
             }
-            Message::Inspect(_) => Ok(()),
+            Message::Inspect(_) | Message::OwnKey(_) => Ok(()),
             Message::Removed(_) => Err(End::Removed),
         }
     }
@@ -335,6 +335,7 @@ impl<'a> Stream<'a> {
             accept_stale: false,
             agent_version: concat!("fleet ", env!("CARGO_PKG_VERSION")).into(),
             stream: self.agent.next_stream(),
+            public_key: Bytes::new(),
         };
         drop(state);
         self.send(sync_request::Message::Hello(hello))

@@ -147,6 +147,7 @@ async fn ranges_that_somebody_took_meanwhile_are_refused() {
         ipv4_range: "10.1.0.0/16".into(),
         ipv6_range: String::new(),
         mode: wattle_model::Mode::Mesh,
+        key_rotation_seconds: 0,
     };
     let theirs = Transaction::default()
         .create(keys::network(&"other".parse().unwrap()), encode_first(&body))
