@@ -6,7 +6,7 @@ use std::{
     io::{Read as _, Seek as _},
     net::IpAddr,
     process::{Child, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -65,6 +65,8 @@ pub struct Lost {
     pub sent: u32,
     /// Packets that weren't answered; the last few, if none of them was, may still be.
     pub lost: u32,
+    /// The longest time between two answers, or between the last one and the end.
+    pub silence: Duration,
 }
 
 impl Flow {
@@ -73,7 +75,7 @@ impl Flow {
         let output = tempfile::tempfile()?;
         let child = host
             .command("ping")
-            .args(["-n", "-i", &interval.as_secs_f64().to_string(), &address.to_string()])
+            .args(["-n", "-D", "-i", &interval.as_secs_f64().to_string(), &address.to_string()])
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(Stdio::null())
@@ -84,12 +86,13 @@ impl Flow {
     /// Ends it and reads what it said.
     pub fn stop(mut self) -> Result<Lost> {
         let mut child = self.0.take().context("a flow is stopped once")?;
+        let until = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGINT)?;
         child.wait()?;
         let mut said = String::new();
         self.1.rewind()?;
         self.1.read_to_string(&mut said)?;
-        parse(&said).with_context(|| format!("ping said: {said}"))
+        parse(&said, until).with_context(|| format!("ping said: {said}"))
     }
 }
 
@@ -103,7 +106,7 @@ impl Drop for Flow {
 }
 
 /// Counts the answers by their numbers.
-fn parse(said: &str) -> Option<Lost> {
+fn parse(said: &str, until: Duration) -> Option<Lost> {
     let summary = said.lines().find(|line| line.contains("packets transmitted"))?;
     let sent: u32 = summary.split_whitespace().next()?.parse().ok()?;
     let answered: BTreeSet<u32> = said
@@ -113,7 +116,20 @@ fn parse(said: &str) -> Option<Lost> {
         .collect();
     let last = answered.last().copied().unwrap_or(0);
     let awaited = if sent - last <= ON_THEIR_WAY { last } else { sent };
-    Some(Lost { sent, lost: awaited - u32::try_from(answered.len()).ok()? })
+    Some(Lost {
+        sent,
+        lost: awaited - u32::try_from(answered.len()).ok()?,
+        silence: silence(said, until),
+    })
+}
+
+/// The longest time between two answers, or after the last one. Each begins with when it came.
+fn silence(said: &str, until: Duration) -> Duration {
+    let answers = said.lines().filter(|line| line.contains("bytes from"));
+    let at = |line: &str| line.strip_prefix('[')?.split(']').next()?.parse::<f64>().ok();
+    let times: Vec<f64> = answers.filter_map(at).chain([until.as_secs_f64()]).collect();
+    let between = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    Duration::try_from_secs_f64(between).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -123,23 +139,28 @@ mod tests {
     fn said(answered: &[u32], sent: u32) -> Option<Lost> {
         let answers: String = answered
             .iter()
-            .map(|n| format!("64 bytes from 10.90.0.2: icmp_seq={n} ttl=64 time=0.9 ms\n"))
+            .map(|n| format!("[{n}.25] 64 bytes from 10.90.0.2: icmp_seq={n} ttl=64 time=0.9 ms\n"))
             .collect();
-        parse(&format!("{answers}\n{sent} packets transmitted, {} received", answered.len()))
+        let text = format!("{answers}\n{sent} packets transmitted, {} received", answered.len());
+        parse(&text, Duration::from_millis(250 + 1000 * u64::from(sent)))
+    }
+
+    fn lost(sent: u32, lost: u32, silence: u64) -> Option<Lost> {
+        Some(Lost { sent, lost, silence: Duration::from_secs(silence) })
     }
 
     #[test]
     fn what_was_not_answered_is_lost() {
-        assert_eq!(said(&[1, 2, 3], 3), Some(Lost { sent: 3, lost: 0 }));
-        assert_eq!(said(&[1, 3, 4], 4), Some(Lost { sent: 4, lost: 1 }));
-        assert_eq!(said(&[2, 2, 3], 3), Some(Lost { sent: 3, lost: 1 }), "answered twice");
-        assert_eq!(said(&[], 9), Some(Lost { sent: 9, lost: 9 }));
-        assert_eq!(parse("ping: no route"), None);
+        assert_eq!(said(&[1, 2, 3], 3), lost(3, 0, 1));
+        assert_eq!(said(&[1, 3, 4], 4), lost(4, 1, 2));
+        assert_eq!(said(&[2, 2, 3], 3), lost(3, 1, 1), "answered twice");
+        assert_eq!(said(&[], 9), lost(9, 9, 0));
+        assert_eq!(parse("ping: no route", Duration::ZERO), None);
     }
 
     #[test]
     fn the_last_few_may_be_on_their_way() {
-        assert_eq!(said(&[1, 2, 3], 5), Some(Lost { sent: 5, lost: 0 }));
-        assert_eq!(said(&[1, 2, 3], 9), Some(Lost { sent: 9, lost: 6 }));
+        assert_eq!(said(&[1, 2, 3], 5), lost(5, 0, 2));
+        assert_eq!(said(&[1, 2, 3], 9), lost(9, 6, 6));
     }
 }

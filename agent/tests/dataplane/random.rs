@@ -27,7 +27,7 @@ pub(crate) fn run(seed: u64, steps: u32) {
     host.ip("link add other0 up type dummy");
     host.ip("route add 203.0.113.0/24 dev other0");
     let mut node = Node::open(host, DataPlaneChoice::Kernel, 1);
-    let mut world = World { peers: vec![spec(1, 1)], via: BTreeMap::new() };
+    let mut world = World { peers: vec![spec(1, 1)], via: BTreeMap::new(), keys: 0 };
     for step in 0..steps {
         let what = if random.random_bool(0.3) {
             meddle(host, &world, &mut random)
@@ -45,15 +45,18 @@ struct World {
     /// The node itself first.
     peers: Vec<PeerSpec>,
     via: BTreeMap<IpNet, NodeName>,
+    /// Keys that peers changed to.
+    keys: u8,
 }
 
 impl World {
     fn change(&mut self, random: &mut StdRng) -> String {
-        match random.random_range(0..7) {
+        match random.random_range(0..9) {
             0 | 1 => self.join(random),
             2 => self.leave(random),
             3 => self.swap(random),
             4 => self.move_away(random),
+            5 | 6 => self.rotate(random),
             _ => self.route(random),
         }
     }
@@ -63,7 +66,8 @@ impl World {
         let free: Vec<u8> =
             (2..250).filter(|host| self.peers.iter().all(|p| !has(p, *host))).collect();
         let host = *free[..20].choose(random).expect("addresses are free");
-        self.peers.retain(|peer| peer.public_key != public_key(index));
+        let node = spec(index, host).node;
+        self.peers.retain(|peer| peer.node != node);
         self.peers.push(spec(index, host));
         format!("{index} comes, at {host}")
     }
@@ -94,6 +98,21 @@ impl World {
         let to = format!("192.168.77.{}:{}", random.random_range(100..250), 51820);
         self.peers[at].endpoints = vec![endpoint(&to)];
         format!("number {at} moves to {to}")
+    }
+
+    /// A peer's next key is announced, or comes into use.
+    fn rotate(&mut self, random: &mut StdRng) -> String {
+        let at = random.random_range(0..self.peers.len());
+        let peer = &mut self.peers[at];
+        match peer.next_public_key.take() {
+            Some(next) => peer.public_key = next,
+            None if at > 0 => {
+                self.keys = (self.keys + 1) % 100;
+                peer.next_public_key = Some(public_key(100 + self.keys));
+            }
+            None => {}
+        }
+        format!("number {at} changes its key")
     }
 
     fn route(&mut self, random: &mut StdRng) -> String {
@@ -129,6 +148,8 @@ impl World {
             allowed.extend(routed.iter().map(ToString::to_string));
             let (key, at) = (peer.public_key, peer.endpoints[0].socket_addr());
             all.insert(format!("peer {key} at {at}: {allowed:?}"));
+            // Known, and not used yet.
+            all.extend(peer.next_public_key.map(|next| format!("peer {next} at {at}: {{}}")));
             for prefix in routed {
                 let default = prefix.prefix_len() == 0;
                 let to = if default { "default".to_owned() } else { prefix.to_string() };

@@ -290,12 +290,13 @@ fn start_flows(cluster: &HaCluster) -> Result<Vec<Flow>> {
 }
 
 fn stop_flows(flows: Vec<Flow>) -> Result<Lost> {
-    let mut all = Lost { sent: 0, lost: 0 };
+    let mut all = Lost { sent: 0, lost: 0, silence: Duration::ZERO };
     for flow in flows {
         let seen = flow.stop()?;
         ensure!(seen.sent > 0, "a ping that sent nothing");
         all.sent += seen.sent;
         all.lost += seen.lost;
+        all.silence = all.silence.max(seen.silence);
     }
     Ok(all)
 }
