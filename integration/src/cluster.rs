@@ -142,6 +142,11 @@ impl ControlPlane {
         self.operator = credential;
     }
 
+    /// From now on it is started with these further arguments.
+    pub fn serve_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    }
+
     /// Starts it, or starts it again, and waits until it answers.
     pub fn restart(&mut self) -> Result<()> {
         self.spawn()?;

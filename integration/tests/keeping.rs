@@ -1,12 +1,13 @@
-//! What keeps a control plane over the years: its CA is rotated, its store is lost and restored. The
-//! machines stay in the mesh, and no packet is lost.
+//! What keeps a control plane over the years: its CA is rotated, its store is lost and restored, or
+//! grows into an etcd. The machines stay in the mesh, and no packet is lost.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{fs, time::Duration};
 
 use serde_json::Value;
 use wattle_integration::{
-    Agent, Cluster, ControlPlane, Flow, Settings, ping_every_pair, run, wait_until,
+    Agent, Cluster, ControlPlane, Flow, Inside, Settings, ha::Member, ping_every_pair, run,
+    wait_until,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -145,4 +146,44 @@ fn a_restored_control_plane_is_found_again_by_those_it_knows() {
     run(&mut younger.command(&["leave", "--force"]).unwrap()).unwrap();
     let again = cluster.agent("again", &cluster.control_plane.token().unwrap()).unwrap();
     again.wait_peers(&["n1", "n2"], LIMIT).unwrap();
+}
+
+#[test]
+fn a_control_plane_grows_into_an_etcd_and_nobody_joins_anew() {
+    let mut cluster = Cluster::start(Settings::default()).unwrap();
+    let token = cluster.control_plane.token().unwrap();
+    let mut agents = cluster.agents(&["n1", "n2"], &token).unwrap();
+    ping_every_pair(&agents, LIMIT).unwrap();
+    let flow = Flow::start(agents[0].host(), agents[1].addresses().unwrap()[0], PACE).unwrap();
+    let before: Vec<_> = agents.iter().map(|a| session(a)["full_sets"].as_u64()).collect();
+    let inside = Inside::new(cluster.control_plane.host()).unwrap();
+    let host = cluster.host("etcd1").unwrap();
+    let members = Member::start_all(vec![host], cluster.folder(), &inside).unwrap();
+    let url = format!("http://{}", members[0].address());
+    let copy =
+        ["store", "copy", "--from", "embedded", "--to", "etcd", "--etcd-endpoints", url.as_str()];
+    let said = format!("{:#}", cluster.control_plane.manage(&copy).unwrap_err());
+    assert!(said.contains("in use by another process"), "{said}");
+
+    cluster.control_plane.terminate(LIMIT).unwrap();
+    let said = cluster.control_plane.manage(&copy).unwrap();
+    assert!(said.contains("start the replicas with --store etcd"), "{said}");
+    cluster.control_plane.serve_with(&["--store", "etcd", "--etcd-endpoints", &url]);
+    cluster.control_plane.restart().unwrap();
+
+    for (agent, before) in agents.iter().zip(&before) {
+        wait_state(agent, "connected");
+        let after = before.map(|sets| sets + 1);
+        wait_until(&format!("one full set for {}", agent.name()), LIMIT, || {
+            Ok((session(agent)["full_sets"].as_u64() == after).then_some(()))
+        })
+        .unwrap();
+    }
+    // A token of before is good, and says so to the etcd.
+    agents.push(cluster.agent("n3", &token).unwrap());
+    ping_every_pair(&agents, LIMIT).unwrap();
+    let status = cluster.control_plane.json(&["status"]).unwrap();
+    assert_eq!((&status["full_sets"]["other-epoch"], &status["nodes"]), (&2.into(), &3.into()));
+    let seen = flow.stop().unwrap();
+    assert!(seen.sent > 20 && seen.lost == 0, "{seen:?}");
 }
