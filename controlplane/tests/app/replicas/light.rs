@@ -186,15 +186,19 @@ impl Link {
         }
     }
 
-    /// How it ends: with what last message, and what status.
+    /// How it ends, soon: with what last message, and what status.
     pub(crate) async fn end(&mut self) -> (Option<Message>, Status) {
         let mut last = None;
-        loop {
-            match self.next().await {
-                Ok(message) => last = Some(message),
-                Err(status) => return (last, status),
+        let ended = timeout(PATIENCE, async {
+            loop {
+                match self.next().await {
+                    Ok(message) => last = Some(message),
+                    Err(status) => return status,
+                }
             }
-        }
+        });
+        let status = ended.await.expect("an end within 20 s, whatever comes before");
+        (last, status)
     }
 
     async fn say(&self, message: sync_request::Message) {

