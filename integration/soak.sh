@@ -35,6 +35,9 @@ echo "\$ the kernel's WireGuard: $DEVICES seeds of random changes and meddling, 
 WATTLE_SEEDS=$DEVICES KERNEL_TESTS=kernel_dataplane VM_TIMEOUT=3600 integration/kernel-tests.sh random_ |
     grep -E '^(kernel tests|test result: (ok. [^0]|FAILED))'
 integration/kernel-tests.sh | grep -E '^(kernel tests|test result: (ok. [^0]|FAILED)|put right|[0-9]+ packets)'
+echo "\$ the keys of ten nodes, one after the other, under traffic, release build"
+cargo build --quiet --locked --release -p wattle-controlplane -p wattle-agent -p wattle-cli
+WATTLE_TEST_BINARIES=$PWD/target/release WATTLE_TEST_NODES=10 KERNEL_TESTS=kernel_keys integration/kernel-tests.sh a_pair | grep -E '^(keys|test result: (ok. [^0]|FAILED))'
 # One after the other: each has the machine for itself.
 WATTLE_CHAOS_MINUTES=$CHAOS_MINUTES WATTLE_QUORUM_SECONDS=60 run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test ha -- --nocapture --test-threads 1
 cargo build --quiet --locked --release -p wattle-controlplane -p wattle-fleet

@@ -117,10 +117,13 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// One of the product's binaries, from the folder that this program was built into.
+/// One of the product's binaries: from the folder that `WATTLE_TEST_BINARIES` names, or that this program
+/// was built into.
 pub fn binary(name: &str) -> Result<PathBuf> {
+    let named = std::env::var_os("WATTLE_TEST_BINARIES").filter(|folder| !folder.is_empty());
     let here = std::env::current_exe()?;
-    let folder = here.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let beside = here.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let folder = named.map(PathBuf::from).or_else(|| beside.map(Path::to_owned));
     let path = folder.context("no folder of binaries")?.join(name);
     if !path.exists() {
         bail!("{} is missing: run `make build` first", path.display());
