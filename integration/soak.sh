@@ -1,7 +1,16 @@
 #!/usr/bin/env bash
-# What is random in the tests, for longer than CI can wait: histories of the view, the whole path on
-# fake devices, the end-to-end tests again and again, faults of replicas and etcd under load, and the
-# fleet at full size. Prints what ran, with its seeds, and how it ended.
+# What CI can't wait for, in parts, each with the machine for itself:
+#
+#   histories  random histories of the view and of what agents are sent
+#   model      the whole path on fake devices
+#   mesh       the end-to-end tests, again and again
+#   kernel     the kernel's WireGuard: random changes and meddling, then the whole suite
+#   keys       the keys of ten nodes, one after the other, under traffic
+#   faults     replicas and members of etcd fail, one after the other, under load
+#   fleet      the published set of fleets at full size, which writes docs/benchmarks.md
+#
+# All of them, or those named by arguments. What a part said last, where it passed, is in
+# docs/soak/PART.txt; where it didn't, in target/soak/PART.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,39 +19,89 @@ MODELS=${MODELS:-120}
 MESHES=${MESHES:-10}
 DEVICES=${DEVICES:-40}
 CHAOS_MINUTES=${CHAOS_MINUTES:-30}
-FLEET_AGENTS=${FLEET_AGENTS:-5000}
-export RUST_BACKTRACE=0
+export RUST_BACKTRACE=0 CARGO_TERM_COLOR=never
 
-# Runs a test and prints how it went; all that it said, if it failed.
-run() {
+# Runs a test and prints how it went, of that the lines that match; all that it said, if it failed.
+run() { # lines to keep, command
+    local keep=$1 said
+    shift
     echo "\$ $*"
-    local said
     if said=$("$@" 2>&1); then
-        grep -E '^test result: ok. [^0]|^fault [0-9]|^found |WATTLE_SEED=|^\{' <<<"$said"
+        grep -E "^test result: ok. [^0]${keep:+|$keep}" <<<"$said"
     else
         echo "$said"
-        exit 1
+        return 1
     fi
 }
 
-echo "$(uname -sr), $(nproc) processors, $(rustc --version), dev build"
-WATTLE_SEEDS=$HISTORIES run cargo test --quiet --locked --workspace --exclude wattle-integration --exclude wattle-fleet --test histories
-WATTLE_SEEDS=$MODELS run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test model
-for _ in $(seq "$MESHES"); do
-    run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test mesh --test moves
+histories() {
+    export WATTLE_SEEDS=$HISTORIES
+    run '' cargo test --quiet --locked --workspace --exclude wattle-integration --exclude wattle-fleet --test histories
+    echo "$HISTORIES seeds of each"
+}
+
+model() {
+    export WATTLE_SEEDS=$MODELS
+    run '' cargo test --quiet --locked -p wattle-integration -p wattle-runtime -p wattle-fleet --test model
+    echo "$MODELS seeds"
+}
+
+mesh() {
+    for _ in $(seq "$MESHES"); do
+        run '' cargo test --quiet --locked -p wattle-integration -p wattle-runtime -p wattle-fleet --test mesh --test moves
+    done
+}
+
+kernel() {
+    echo "$DEVICES seeds of random changes and meddling, then the suite"
+    WATTLE_SEEDS=$DEVICES KERNEL_TESTS=kernel_dataplane VM_TIMEOUT=3600 run '^kernel tests' integration/kernel-tests.sh random_
+    run '^kernel tests|^put right|^[0-9]+ packets' integration/kernel-tests.sh
+}
+
+keys() {
+    cargo build --quiet --locked --release -p wattle-controlplane -p wattle-agent -p wattle-cli
+    WATTLE_TEST_BINARIES=$PWD/target/release WATTLE_TEST_NODES=10 KERNEL_TESTS=kernel_keys \
+        run '^kernel tests|^keys' integration/kernel-tests.sh a_pair
+}
+
+faults() {
+    export WATTLE_CHAOS_MINUTES=$CHAOS_MINUTES WATTLE_QUORUM_SECONDS=60
+    run '^fault [0-9]|^found |^[0-9]+ faults|WATTLE_SEED=' \
+        cargo test --quiet --locked -p wattle-integration -p wattle-runtime -p wattle-fleet --test ha -- --nocapture --test-threads 1
+}
+
+fleet() {
+    run '^wattle-fleet|^\{|^failed' make --no-print-directory bench-fleet
+}
+
+parts=${*:-histories model mesh kernel keys faults fleet}
+for part in $parts; do
+    case $part in
+    histories | model | mesh | kernel | keys | faults | fleet) ;;
+    *) echo "soak: no part $part: $(sed -n 's/^#   \([a-z]*\) .*/\1/p' "$0" | xargs)" >&2; exit 2 ;;
+    esac
 done
-echo "\$ the kernel's WireGuard: $DEVICES seeds of random changes and meddling, then the suite"
-WATTLE_SEEDS=$DEVICES KERNEL_TESTS=kernel_dataplane VM_TIMEOUT=3600 integration/kernel-tests.sh random_ |
-    grep -E '^(kernel tests|test result: (ok. [^0]|FAILED))'
-integration/kernel-tests.sh | grep -E '^(kernel tests|test result: (ok. [^0]|FAILED)|put right|[0-9]+ packets)'
-echo "\$ the keys of ten nodes, one after the other, under traffic, release build"
-cargo build --quiet --locked --release -p wattle-controlplane -p wattle-agent -p wattle-cli
-WATTLE_TEST_BINARIES=$PWD/target/release WATTLE_TEST_NODES=10 KERNEL_TESTS=kernel_keys integration/kernel-tests.sh a_pair | grep -E '^(keys|test result: (ok. [^0]|FAILED))'
-# One after the other: each has the machine for itself.
-WATTLE_CHAOS_MINUTES=$CHAOS_MINUTES WATTLE_QUORUM_SECONDS=60 run cargo test --quiet --locked -p wattle-integration -p wattle-runtime --test ha -- --nocapture --test-threads 1
-cargo build --quiet --locked --release -p wattle-controlplane -p wattle-fleet
-for scenario in rolling-restart storm; do
-    run target/release/wattle-fleet "$scenario" --agents "$FLEET_AGENTS" --json
+mkdir -p docs/soak target/soak
+failed=
+for part in $parts; do
+    said=target/soak/$part.txt
+    echo "soak: $part"
+    {
+        echo "$(uname -sr), $(nproc) processors, $(rustc --version)"
+        echo "revision $(git rev-parse --short=12 HEAD), begun $(date --utc '+%F %R')"
+    } | tee "$said"
+    begun=$SECONDS
+    # In a shell of its own, which ends at its first failure and leaves nothing set for the next part.
+    set +e
+    (set -e && "$part") 2>&1 | tee --append "$said"
+    status=${PIPESTATUS[0]}
+    set -e
+    if [ "$status" = 0 ]; then
+        echo "passed in $((SECONDS - begun)) s" | tee --append "$said"
+        cp "$said" docs/soak/
+    else
+        echo "FAILED: all it said is in $said" >&2
+        failed="$failed $part"
+    fi
 done
-run target/release/wattle-fleet publish --out target/benchmarks.md
-echo "done: $HISTORIES seeds of each history, $MODELS of the whole path, $MESHES rounds end to end, $CHAOS_MINUTES minutes of faults, $FLEET_AGENTS agents"
+[ -z "$failed" ] || { echo "soak: failed:$failed" >&2; exit 1; }

@@ -86,7 +86,11 @@ impl Drop for Process {
     #[expect(clippy::print_stderr, reason = "tests and the demo talk to a person")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("\n{} wrote last:\n{}", self.name, tail(&self.log));
+            // One that was ended by a signal says nothing of it itself.
+            let ended = self.child.try_wait().ok().flatten();
+            let ended = ended.map(|status| format!("had ended ({status}) and "));
+            let ended = ended.unwrap_or_default();
+            eprintln!("\n{} {ended}wrote last:\n{}", self.name, tail(&self.log));
         }
         // Errors mean that it has ended already.
         let _ = self.child.kill();
