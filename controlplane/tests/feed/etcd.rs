@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::DropGuard;
 use wattle_controlplane::store::{
     Outcome, Store, Transaction,
@@ -13,6 +13,7 @@ use wattle_controlplane::store::{
 };
 use wattle_etcd::{EtcdCluster, Version};
 use wattle_model::{Epoch, NodeId, Revision};
+use wattle_proxy::{Fault as Order, Proxy};
 use wattle_runtime::shutdown::Shutdown;
 use wattle_view::Life;
 
@@ -176,6 +177,38 @@ async fn watches_of_etcd_3_4_that_go_wrong_change_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_of_etcd_3_6_that_go_wrong_change_nothing() {
     watches_that_go_wrong_change_nothing(Version::V36).await;
+}
+
+/// Heartbeats that come too late, whose answers come too late, or both: the store is slow, and no
+/// other one. An answer takes longer than anybody waits for it, and the connection lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_slow_is_no_other_one() {
+    let cluster = EtcdCluster::start(Version::V36, 1).unwrap();
+    let way = Proxy::start(([127, 0, 0, 1], 0).into(), cluster.member(0).address()).await.unwrap();
+    let (store, _end) = open(&cluster);
+    let (behind, _end_behind) = open_at(&[format!("http://{}", way.address())]);
+    commit(store.as_ref(), epoch(1)).await;
+    let (live, _end_live) = start(behind);
+    ready(&live).await;
+    let (first, mut writer) = (live.era(), Writer::new(10));
+    let delay = Order::Delay(Duration::from_millis(1200));
+    for (fault, seconds) in [(delay, 5), (Order::Stall, 4)] {
+        way.set(fault);
+        let until = Instant::now() + Duration::from_secs(seconds);
+        let mut head = Revision::ZERO;
+        while Instant::now() < until + Duration::from_secs(1) {
+            head = commit(store.as_ref(), writer.step()).await;
+            writer.learn(head);
+            sleep(Duration::from_millis(20)).await;
+            if Instant::now() > until {
+                way.set(Order::Pass);
+            }
+        }
+        reaches(&live, head).await;
+        soon("fresh", || !live.is_stale()).await;
+        assert_eq!((live.epoch(), live.era()), (Some(Epoch::new([1; 16])), first), "{fault:?}");
+    }
+    assert_eq!(live.lists(), 1, "watched all the while");
 }
 
 /// Two replicas over an etcd that is put back to an hour ago: one new epoch, and both show what

@@ -50,7 +50,7 @@ impl Writer {
             0..4 => self.add().1,
             4 => self.random_mode(),
             5 => self.random_policy(),
-            _ if self.live.is_empty() => Transaction::default().delete(keys::epoch()),
+            _ if self.live.is_empty() => Transaction::default().delete(keys::occupancy(&network())),
             6 => {
                 let node = self.pick();
                 let key = keys::node(&network(), node);

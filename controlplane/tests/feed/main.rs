@@ -257,3 +257,22 @@ async fn a_watch_that_repeats_itself_changes_nothing() {
     sleep(PULSE.audit_every * 3).await;
     assert_eq!((watched.repairs(), watched.lists()), (0, 1));
 }
+
+/// Only a store that is itself behind what the watch told was set back.
+#[tokio::test]
+async fn a_heartbeat_that_is_told_wrong_is_no_other_store() {
+    let (store, _folder) = embedded(1000);
+    let epoch = Bytes::from_static(&[1; 16]);
+    commit(store.as_ref(), Transaction::default().put(keys::epoch(), epoch)).await;
+    let line = Line::to(store.clone());
+    let (live, _end) = start(line.clone());
+    live.ready().await;
+    let (first, known) = (live.era(), live.epoch());
+    let head = commit(store.as_ref(), Writer::new(6).add().1).await;
+    reaches(&live, head).await;
+    line.set_fault(Fault::BeatsOld);
+    soon("stale", || live.is_stale()).await;
+    line.set_fault(Fault::None);
+    soon("fresh", || !live.is_stale()).await;
+    assert_eq!((live.era(), live.epoch(), live.lists()), (first, known, 1));
+}

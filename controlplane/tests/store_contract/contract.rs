@@ -291,6 +291,17 @@ pub(crate) async fn a_watch_brings_every_beat(store: Any) {
     }
 }
 
+/// What somebody asked for and didn't wait for is no answer to who asks later.
+pub(crate) async fn a_beat_that_was_given_up_proves_nothing(store: Any) {
+    for i in 0..300 {
+        let patience = Duration::from_micros(rand::random_range(0..4000));
+        let _ = timeout(patience, store.beat()).await;
+        let written = done(&store, put(i % 10, "x")).await;
+        let beat = store.beat().await.unwrap();
+        assert!(beat >= written, "a beat at {beat} after a commit at {written}");
+    }
+}
+
 pub(crate) async fn what_is_announced_is_there(store: Any) {
     let key = Key::new("v1/live/test");
     let first = store.announce(key.clone(), "1".into()).await.unwrap();

@@ -38,6 +38,7 @@ macro_rules! contract_suite {
             a_group_is_evaluated_in_order,
             reads_see_what_was_committed_before,
             a_watch_brings_every_beat,
+            a_beat_that_was_given_up_proves_nothing,
             what_is_announced_is_there,
             a_watch_that_catches_up_tells_whole_transactions,
         );

@@ -1,12 +1,16 @@
 //! What breaks, and how it is mended.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use wattle_proxy::Fault as Order;
 
 use super::{HaCluster, etcd};
+
+/// Each way: a question and its answer take longer than a replica waits for a member (2 s), and a
+/// connection that is probed lives (3 s).
+const SLOW: Duration = Duration::from_millis(1200);
 
 /// Something that breaks. Replicas, members and agents are counted from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,11 @@ pub enum Fault {
     SwallowReplica(usize),
     /// A replica can't reach etcd any more, and agents reach it as ever.
     CutFromEtcd(usize),
+    /// What a replica says to etcd and hears of it takes so long that nobody waits for an answer, and
+    /// comes: what it gave up is done all the same.
+    SlowEtcd(usize),
+    /// Nothing passes between a replica and etcd for a while, and then all of it.
+    StallEtcd(usize),
     /// An agent can't reach a replica any more, and everybody else can.
     CutAgent {
         /// Which agent.
@@ -68,6 +77,8 @@ impl Fault {
             Self::FreezeReplica(_) => "replica-frozen",
             Self::SwallowReplica(_) => "replica-black-holed",
             Self::CutFromEtcd(_) => "replica-cut-from-etcd",
+            Self::SlowEtcd(_) => "replica-slow-to-etcd",
+            Self::StallEtcd(_) => "replica-stalled-before-etcd",
             Self::CutAgent { reset: true, .. } => "agent-reset-from-replica",
             Self::CutAgent { .. } => "agent-cut-from-replica",
             Self::CutWatches { .. } => "watches-cut",
@@ -98,11 +109,13 @@ impl Fault {
             Self::None => {}
             Self::KillReplica(replica) => cluster.replicas[replica].kill()?,
             Self::StopReplica(replica) => {
-                cluster.replicas[replica].terminate(std::time::Duration::from_secs(30))?;
+                cluster.replicas[replica].terminate(Duration::from_secs(30))?;
             }
             Self::FreezeReplica(replica) => cluster.signal(replica, Signal::SIGSTOP)?,
             Self::SwallowReplica(replica) => cluster.door(replica).set(Order::Swallow),
             Self::CutFromEtcd(replica) => cluster.order_to_etcd(replica, Order::Swallow),
+            Self::SlowEtcd(replica) => cluster.order_to_etcd(replica, Order::Delay(SLOW)),
+            Self::StallEtcd(replica) => cluster.order_to_etcd(replica, Order::Stall),
             Self::CutAgent { agent, replica, reset } => {
                 let order = if reset { Order::Cut } else { Order::Swallow };
                 let address = IpAddr::from(cluster.agents[agent].host().ipv4);
@@ -138,7 +151,10 @@ impl Broken {
             }
             Fault::FreezeReplica(replica) => cluster.signal(replica, Signal::SIGCONT)?,
             Fault::SwallowReplica(replica) => cluster.door(replica).set(Order::Pass),
-            Fault::CutFromEtcd(replica) | Fault::CutWatches { replica, .. } => {
+            Fault::CutFromEtcd(replica)
+            | Fault::SlowEtcd(replica)
+            | Fault::StallEtcd(replica)
+            | Fault::CutWatches { replica, .. } => {
                 cluster.order_to_etcd(replica, Order::Pass);
             }
             Fault::CutAgent { agent, replica, .. } => {

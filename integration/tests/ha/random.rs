@@ -36,7 +36,7 @@ fn draw(rng: &mut StdRng, cluster: &HaCluster, long: bool) -> (Fault, u64) {
     let replica = rng.random_range(0..REPLICAS);
     let agent = rng.random_range(0..NAMES.len());
     let home = cluster.home(&cluster.agents[agent]).unwrap_or(replica);
-    match rng.random_range(0..if long { 13 } else { 9 }) {
+    match rng.random_range(0..if long { 15 } else { 11 }) {
         0 => (Fault::KillReplica(replica), rng.random_range(1..4)),
         1 => (Fault::StopReplica(replica), 1),
         2 => (Fault::KillReplicas, 1),
@@ -46,9 +46,11 @@ fn draw(rng: &mut StdRng, cluster: &HaCluster, long: bool) -> (Fault, u64) {
         6 => (Fault::KillLeader, rng.random_range(1..6)),
         7 => (Fault::Compact, 1),
         8 => (Fault::LoseQuorum, rng.random_range(2..10)),
-        9 => (Fault::FreezeLeader, rng.random_range(5..15)),
-        10 => (Fault::FreezeReplica(replica), 38),
-        11 => (Fault::SwallowReplica(replica), 38),
+        9 => (Fault::SlowEtcd(replica), rng.random_range(3..9)),
+        10 => (Fault::StallEtcd(replica), rng.random_range(2..9)),
+        11 => (Fault::FreezeLeader, rng.random_range(5..15)),
+        12 => (Fault::FreezeReplica(replica), 38),
+        13 => (Fault::SwallowReplica(replica), 38),
         _ => (Fault::CutAgent { agent, replica: home, reset: false }, 38),
     }
 }

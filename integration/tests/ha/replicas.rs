@@ -74,3 +74,14 @@ fn a_replica_without_its_store_keeps_its_agents() {
         .unwrap();
     assert_good(&found);
 }
+
+/// Etcd answers it too late, and does all the same what it asked: no other etcd, and no new epoch.
+#[test]
+fn a_replica_whose_store_is_slow_takes_it_for_no_other() {
+    let mut cluster = cluster();
+    let replica = home(&cluster);
+    for (fault, seconds) in [(Fault::SlowEtcd(replica), 8), (Fault::StallEtcd(replica), 4)] {
+        let found = trial(fault, seconds).run(&mut cluster).unwrap();
+        assert_good(&found);
+    }
+}

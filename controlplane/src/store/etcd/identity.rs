@@ -82,10 +82,13 @@ impl Identity {
         self.0.lock().replaced
     }
 
-    /// It was found out by other means: what was seen counts no more.
-    pub(super) fn set_back(&self) {
+    /// It was found out by other means: what was seen counts no more. Where another call has found
+    /// it out meanwhile, it was the same.
+    pub(super) fn set_back(&self, mark: Mark) {
         let mut state = self.0.lock();
-        (state.seen, state.replaced) = (Revision::ZERO, state.replaced + 1);
+        if state.replaced == mark.replaced {
+            (state.seen, state.replaced) = (Revision::ZERO, state.replaced + 1);
+        }
     }
 
     /// A watch told of this revision.

@@ -1,7 +1,7 @@
 //! The etcd backend: any number of replicas over one etcd, 3.4 or later.
 //!
-//! `endpoints` owns the rotation among etcd's members and its timeouts; `reads`, `commit`, `watch`
-//! and `lease` say what the trait's calls are in etcd's words. `identity` notices an etcd that was
+//! `endpoints` owns the rotation among etcd's members and its timeouts; `reads`, `commit`, `watch`,
+//! `lease` and `heartbeat` say what the trait's calls are in etcd's words. `identity` notices an etcd that was
 //! replaced or restored. Nothing here is queued; what isn't answered in time is an error.
 
 mod assembly;
@@ -9,6 +9,7 @@ mod commit;
 mod connect;
 mod endpoints;
 mod failure;
+mod heartbeat;
 mod identity;
 mod keyspace;
 mod lease;
@@ -25,7 +26,8 @@ use wattle_runtime::shutdown::Shutdown;
 
 pub use self::settings::{EtcdAddress, EtcdConfig, EtcdPrefix, EtcdUser, TlsFiles};
 use self::{
-    endpoints::Endpoints, identity::Identity, keyspace::Keyspace, lease::Lease, reads::Consistency,
+    endpoints::Endpoints, heartbeat::Heartbeat, identity::Identity, keyspace::Keyspace,
+    lease::Lease, reads::Consistency,
 };
 use super::{
     Key, Moment, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch,
@@ -37,6 +39,7 @@ use super::{
 pub struct Etcd {
     client: Arc<Client>,
     lease: Arc<Lease>,
+    heartbeat: Arc<Heartbeat>,
 }
 
 /// What every call needs.
@@ -49,8 +52,8 @@ struct Client {
 }
 
 impl Etcd {
-    /// Opens a store. No member of etcd need answer yet: every call tries them all. The lease's
-    /// task runs until `shutdown`, and then takes back what was announced.
+    /// Opens a store. No member of etcd need answer yet: every call tries them all. Its tasks run
+    /// until `shutdown`; the lease's then takes back what was announced.
     pub fn open(config: &EtcdConfig, shutdown: &Shutdown) -> Result<Self, StoreError> {
         let client = Arc::new(Client {
             endpoints: Endpoints::new(config)?,
@@ -61,7 +64,8 @@ impl Etcd {
         });
         let lease = Arc::new(Lease::new(client.clone()));
         shutdown.spawn("lease", lease.clone().keep(shutdown.token()));
-        Ok(Self { client, lease })
+        let heartbeat = Heartbeat::begin(client.clone(), lease.clone(), shutdown);
+        Ok(Self { client, lease, heartbeat: Arc::new(heartbeat) })
     }
 }
 
@@ -72,7 +76,7 @@ impl Store for Etcd {
     }
 
     async fn beat(&self) -> Result<Revision, StoreError> {
-        self.lease.beat().await
+        self.heartbeat.beat().await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {

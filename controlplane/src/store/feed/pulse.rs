@@ -55,7 +55,7 @@ type Answer = BoxFuture<'static, Result<Revision, StoreError>>;
 
 enum State {
     Waiting { until: Instant },
-    Asking { since: Instant, head: Revision, answer: Answer },
+    Asking { since: Instant, answer: Answer },
     Expecting { since: Instant, revision: Revision },
 }
 
@@ -72,23 +72,14 @@ impl Beats {
         match &mut self.state {
             State::Waiting { until } => {
                 sleep_until(*until).await;
-                let (store, patience) = (self.store.clone(), self.pulse.patience());
-                let answer = async move {
-                    let late = |_| StoreError::Unavailable("no heartbeat was taken".to_owned());
-                    timeout(patience, store.beat()).await.map_err(late)?
-                };
+                let answer = beaten(self.store.clone(), self.pulse.patience(), head);
                 let since = Instant::now();
-                self.state = State::Asking { since, head, answer: Box::pin(answer) };
+                self.state = State::Asking { since, answer: Box::pin(answer) };
                 Ok(())
             }
-            State::Asking { since, head, answer } => {
-                let (since, head) = (*since, *head);
+            State::Asking { since, answer } => {
+                let since = *since;
                 match answer.await {
-                    Ok(revision) if revision < head => {
-                        return Err(StoreError::Replaced(format!(
-                            "it is at revision {revision}, and was at {head}"
-                        )));
-                    }
                     Ok(revision) => self.state = State::Expecting { since, revision },
                     Err(error @ StoreError::Replaced(_)) => return Err(error),
                     Err(error) => {
@@ -115,4 +106,25 @@ impl Beats {
             _ => None,
         }
     }
+}
+
+/// One heartbeat, after all that the watch has told.
+async fn beaten(
+    store: Arc<dyn Store>,
+    patience: Duration,
+    head: Revision,
+) -> Result<Revision, StoreError> {
+    let late = |_| StoreError::Unavailable("no heartbeat was taken".to_owned());
+    let revision = timeout(patience, store.beat()).await.map_err(late)??;
+    if revision >= head {
+        return Ok(revision);
+    }
+    // Another epoch costs every agent a full set: no single answer is believed.
+    let now = store.head().await?;
+    Err(match now < head {
+        true => StoreError::Replaced(format!("it is at revision {now}, and was at {head}")),
+        false => StoreError::Unavailable(format!(
+            "its heartbeat is said to be at {revision}, and the watch has told of {head}"
+        )),
+    })
 }
