@@ -72,6 +72,26 @@ pub(crate) fn rough(duration: Duration) -> String {
     }
 }
 
+/// A duration as people write it and read it again: `30d`, `36h`, `90s`.
+pub(crate) fn exact(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    let whole = units.into_iter().find(|(unit, _)| seconds > 0 && seconds.is_multiple_of(*unit));
+    let (unit, name) = whole.unwrap_or((1, "s"));
+    format!("{}{name}", seconds / unit)
+}
+
+/// A duration such as `90s`, `24h` or `7days`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}: write 90s, 24h or 7days"))
+}
+
+/// A duration as requests carry it; one too long for a message is the control plane's to refuse.
+pub(crate) fn duration_message(duration: Duration) -> prost_types::Duration {
+    const MOST: prost_types::Duration = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
+    prost_types::Duration::try_from(duration).unwrap_or(MOST)
+}
+
 /// A duration of a message; `None` where it is absent or negative.
 pub(crate) fn duration(duration: Option<&prost_types::Duration>) -> Option<Duration> {
     duration.and_then(|duration| Duration::try_from(*duration).ok())
@@ -125,6 +145,17 @@ mod tests {
             (90_000_000, "1d1h"),
         ] {
             assert_eq!(rough(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn durations_written_exactly_are_read_as_the_same() {
+        for (seconds, text) in
+            [(0, "0s"), (59, "59s"), (5400, "90m"), (129_600, "36h"), (2_592_000, "30d")]
+        {
+            let duration = Duration::from_secs(seconds);
+            assert_eq!(exact(duration), text);
+            assert_eq!(parse_duration(text), Ok(duration));
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) mod wait;
 pub(crate) mod watch;
 pub(crate) mod why;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use tonic::Status;
 
@@ -24,6 +24,7 @@ use crate::{
     client,
     console::Console,
     failure::Failure,
+    text::{duration_message as message, parse_duration as duration},
 };
 
 /// Items asked for at once.
@@ -91,17 +92,6 @@ async fn all_pages<T>(
         }
         token = next;
     }
-}
-
-/// A duration such as `90s`, `24h` or `7days`.
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}: write 90s, 24h or 7days"))
-}
-
-/// A duration as requests carry it; one too long for a message is the control plane's to refuse.
-fn message(duration: Duration) -> prost_types::Duration {
-    const MOST: prost_types::Duration = prost_types::Duration { seconds: i64::MAX, nanos: 0 };
-    prost_types::Duration::try_from(duration).unwrap_or(MOST)
 }
 
 /// Hex of any length: the control plane says how long it should be.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use wattle_proto::admin::{Mode, Resource, resource::Kind};
 
+use crate::text;
+
 /// A resource's keys, in the order that people expect.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Document(Vec<(&'static str, Field)>);
@@ -27,6 +29,8 @@ impl From<&Resource> for Document {
                 fields.extend(mode(network.mode()).map(|mode| ("mode", text(mode))));
                 fields.extend(network.ipv4_range.as_ref().map(|range| ("ipv4", text(range))));
                 fields.extend(network.ipv6_range.as_ref().map(|range| ("ipv6", text(range))));
+                let age = text::duration(network.key_rotation.as_ref()).map(text::exact);
+                fields.extend(age.map(|age| ("key_rotation", Field::Text(age))));
                 fields
             }
             Some(Kind::Policy(policy)) => {

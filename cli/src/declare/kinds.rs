@@ -1,6 +1,6 @@
 //! What each kind of document says, as the request to apply it.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use wattle_model::{
     Labels, NetworkName, NodeName, PolicyName, Selector, parse_ipv4_range, parse_ipv6_range,
@@ -14,12 +14,14 @@ use super::{
     place::Mark,
     yaml::Value,
 };
+use crate::text::{duration_message, parse_duration};
 
 pub(super) const KINDS: [&str; 3] = ["Network", "Policy", "Node"];
 /// The network of whatever doesn't say one, as elsewhere in this command.
 const DEFAULT_NETWORK: &str = "default";
 
-const NETWORK: &[&str] = &["kind", "name", "mode", "ipv4", "ipv6", "revision", "expect"];
+const NETWORK: &[&str] =
+    &["kind", "name", "mode", "ipv4", "ipv6", "key_rotation", "revision", "expect"];
 const POLICY: &[&str] = &["kind", "network", "name", "from", "to", "delete", "revision", "expect"];
 const NODE: &[&str] = &["kind", "network", "name", "labels", "revision"];
 
@@ -45,7 +47,9 @@ fn network(fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<NetworkSpec
     let mode = fields.text("mode", reading).and_then(|(at, text)| mode(at, text, reading));
     let ipv4_range = range("ipv4", fields, reading, |text| parse_ipv4_range(text).map(drop));
     let ipv6_range = range("ipv6", fields, reading, |text| parse_ipv6_range(text).map(drop));
-    Some(NetworkSpec { name: name?, ipv4_range, ipv6_range, mode: mode.unwrap_or_default().into() })
+    let key_rotation = age("key_rotation", fields, reading);
+    let mode = mode.unwrap_or_default().into();
+    Some(NetworkSpec { name: name?, ipv4_range, ipv6_range, mode, key_rotation })
 }
 
 /// Complains of keys that this kind doesn't have, of some of them in words of their own.
@@ -91,6 +95,13 @@ fn range<E: std::fmt::Display>(
         reading.check(at, key, check(text))?;
     }
     Some(text.to_owned())
+}
+
+/// How old something may become; an empty text is as old as it likes.
+fn age(key: &str, fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<prost_types::Duration> {
+    let (at, text) = fields.text(key, reading)?;
+    let age = if text.is_empty() { Ok(Duration::ZERO) } else { parse_duration(text) };
+    reading.check(at, key, age).map(duration_message)
 }
 
 fn policy(delete: bool, fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<PolicySpec> {

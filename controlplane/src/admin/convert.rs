@@ -20,7 +20,7 @@ use wattle_proto::{
 };
 use wattle_runtime::clock;
 
-use super::error::{Field as _, invalid};
+use super::error::{Field as _, Wrong, invalid};
 
 /// How old keys may be allowed to become: a key that is changed more often protects nothing more.
 const KEY_ROTATION: std::ops::RangeInclusive<u64> = 3600..=10 * 365 * 24 * 3600;
@@ -43,7 +43,7 @@ pub(super) fn network(
 }
 
 /// How old keys may become as messages carry it; unset where there is no limit.
-fn key_rotation_message(seconds: u64) -> Option<prost_types::Duration> {
+pub(super) fn key_rotation_message(seconds: u64) -> Option<prost_types::Duration> {
     (seconds > 0).then(|| prost_types::Duration {
         seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
         nanos: 0,
@@ -51,7 +51,7 @@ fn key_rotation_message(seconds: u64) -> Option<prost_types::Duration> {
 }
 
 /// How old keys may become, in seconds; 0 for no limit, `None` where that is left open.
-pub(super) fn key_rotation(asked: Option<prost_types::Duration>) -> Result<Option<u64>, Status> {
+pub(super) fn key_rotation(asked: Option<prost_types::Duration>) -> Result<Option<u64>, Wrong> {
     match asked {
         None => Ok(None),
         Some(prost_types::Duration { seconds: 0, nanos: 0 }) => Ok(Some(0)),
@@ -61,7 +61,7 @@ pub(super) fn key_rotation(asked: Option<prost_types::Duration>) -> Result<Optio
             .map(Some)
             .ok_or_else(|| {
                 let got = format!("an hour to ten years, or nothing for no limit; got {seconds} s");
-                invalid("key_rotation", got)
+                Wrong::new("key_rotation", got)
             }),
     }
 }

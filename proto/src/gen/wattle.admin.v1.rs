@@ -517,6 +517,10 @@ pub struct NetworkSpec {
     /// Unspecified: as it is; mesh for a new network.
     #[prost(enumeration = "Mode", tag = "4")]
     pub mode: i32,
+    /// An hour to ten years. Unset: as it is; in a new network WireGuard keys are changed when somebody
+    /// asks for it, and so they are where this is nothing (0 s).
+    #[prost(message, optional, tag = "5")]
+    pub key_rotation: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PolicySpec {

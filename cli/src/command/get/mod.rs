@@ -158,6 +158,7 @@ fn of_network(network: admin::Network) -> Resource {
         ipv4_range: some(network.ipv4_range),
         ipv6_range: some(network.ipv6_range),
         mode: Mode::into(mode),
+        key_rotation: network.key_rotation,
     };
     resource(Kind::Network(spec), network.revision)
 }
@@ -188,6 +189,7 @@ mod tests {
             ipv6_range: "fd00::/64".into(),
             mode: Mode::Closed.into(),
             revision: 3,
+            key_rotation: Some(prost_types::Duration { seconds: 30 * 86400, nanos: 0 }),
             ..Default::default()
         };
         let policy = admin::Policy {
@@ -219,7 +221,8 @@ mod tests {
         show(got(), &mut console).unwrap();
         assert_eq!(
             out.text(),
-            "kind: Network\nname: default\nmode: closed\nipv6: fd00::/64\nrevision: 3\n---\n\
+            "kind: Network\nname: default\nmode: closed\nipv6: fd00::/64\nkey_rotation: \"30d\"\n\
+             revision: 3\n---\n\
              kind: Policy\nnetwork: default\nname: web-to-db\nfrom: role=web\n\
              to: \"!test,role in (cache,db)\"\nrevision: 7\n---\n\
              kind: Node\nnetwork: default\nname: db-1\nlabels:\n  gpu: \"true\"\n  role: db\n\

@@ -11,6 +11,7 @@ name: default
 mode: closed
 ipv4: 10.90.0.0/16
 ipv6: \"\"
+key_rotation: 30d
 ---
 kind: Policy
 name: web-to-db
@@ -45,6 +46,7 @@ fn a_good_file_is_read_whole() {
         (Mode::Closed, Some("10.90.0.0/16"))
     );
     assert_eq!(network.ipv6_range.as_deref(), Some(""));
+    assert_eq!(network.key_rotation.map(|age| age.seconds), Some(30 * 86400));
     assert_eq!(resources[0].revision, None);
     let Some(Kind::Policy(policy)) = &resources[1].kind else { panic!("{resources:?}") };
     assert_eq!((policy.network.as_str(), policy.from.as_str()), ("default", "role=web"));
@@ -61,6 +63,20 @@ fn a_good_file_is_read_whole() {
         [("web-1", true, "db-1"), ("web-1", false, "laptop"), ("web-1", false, "laptop-2")]
     );
     assert!(expectations.iter().all(|expectation| expectation.network == "default"));
+}
+
+#[test]
+fn an_age_is_a_duration() {
+    let network =
+        |name: &str, age: &str| format!("kind: Network\nname: {name}\nkey_rotation: {age}\n");
+    let file = [network("a", "30"), network("b", "soon"), network("c", "\"\"")].join("---\n");
+    assert_eq!(
+        wrong(&file),
+        [
+            "f:3:15: key_rotation: expected text, got the number 30: write \"30\"",
+            "f:7:15: key_rotation: expected number at 0: write 90s, 24h or 7days",
+        ]
+    );
 }
 
 const MANY: &str = "\

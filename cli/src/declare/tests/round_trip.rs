@@ -52,9 +52,13 @@ fn network() -> impl Strategy<Value = Kind> {
         (0..=0xffff_u16).prop_map(|part| format!("fd00:{part:x}::/64"))
     ]);
     let mode = prop_oneof![Just(Mode::Unspecified), Just(Mode::Mesh), Just(Mode::Closed)];
-    (name(), ipv4, ipv6, mode).prop_map(|(name, ipv4_range, ipv6_range, mode)| {
-        Kind::Network(NetworkSpec { name, ipv4_range, ipv6_range, mode: mode.into() })
-    })
+    let age = (0..400_000_000_i64).prop_map(|seconds| prost_types::Duration { seconds, nanos: 0 });
+    (name(), ipv4, ipv6, mode, option::of(age)).prop_map(
+        |(name, ipv4_range, ipv6_range, mode, key_rotation)| {
+            let mode = mode.into();
+            Kind::Network(NetworkSpec { name, ipv4_range, ipv6_range, mode, key_rotation })
+        },
+    )
 }
 
 fn policy() -> impl Strategy<Value = Kind> {

@@ -1,4 +1,5 @@
-//! Networks in an Apply: made, given another mode, or other ranges while no node lives in them.
+//! Networks in an Apply: made, given another mode or another age of keys, or other ranges while no node
+//! lives in them.
 
 use std::time::SystemTime;
 
@@ -119,8 +120,10 @@ fn body(
         ipv4_range: ranges.ipv4_text(),
         ipv6_range: ranges.ipv6_text(),
         mode,
-        // Not a part of what is applied: it stays.
-        key_rotation_seconds: present.map_or(0, |body| body.key_rotation_seconds),
+        key_rotation_seconds: wish
+            .key_rotation_seconds
+            .or(present.map(|body| body.key_rotation_seconds))
+            .unwrap_or(0),
     }
 }
 
@@ -130,5 +133,6 @@ fn spec(name: &NetworkName, body: &NetworkBody) -> Kind {
         ipv4_range: Some(body.ipv4_range.clone()),
         ipv6_range: Some(body.ipv6_range.clone()),
         mode: convert::mode_message(body.mode).into(),
+        key_rotation: convert::key_rotation_message(body.key_rotation_seconds),
     })
 }

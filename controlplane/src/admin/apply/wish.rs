@@ -43,6 +43,8 @@ pub(super) struct NetworkWish {
     pub(super) ipv4_range: Option<String>,
     pub(super) ipv6_range: Option<String>,
     pub(super) mode: Option<Mode>,
+    /// How old its nodes' keys may become; 0: as old as they like.
+    pub(super) key_rotation_seconds: Option<u64>,
 }
 
 pub(super) struct PolicyWish {
@@ -139,9 +141,12 @@ impl Wishes {
         let mode = mode.map_err(|_| convert::unknown_mode(spec.mode));
         let mode = mistakes.take(place, ".network.mode", mode);
         let (ipv4_range, ipv6_range) = (spec.ipv4_range.clone(), spec.ipv6_range.clone());
-        if let (Some(name), Some(mode)) = (name, mode) {
+        let rotation = convert::key_rotation(spec.key_rotation).map_err(|wrong| wrong.why);
+        let rotation = mistakes.take(place, ".network.key_rotation", rotation);
+        if let (Some(name), Some(mode), Some(key_rotation_seconds)) = (name, mode, rotation) {
             let mode = convert::mode_of(mode);
-            self.networks.push((asked, NetworkWish { name, ipv4_range, ipv6_range, mode }));
+            let wish = NetworkWish { name, ipv4_range, ipv6_range, mode, key_rotation_seconds };
+            self.networks.push((asked, wish));
         }
     }
 

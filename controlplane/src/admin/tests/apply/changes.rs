@@ -154,6 +154,39 @@ async fn a_new_network_without_ranges_gets_one_and_keeps_it() {
     assert_eq!(actions(&again), ["unchanged lab"]);
 }
 
+#[tokio::test]
+async fn how_old_keys_may_become_is_set_stays_and_is_taken_back() {
+    let world = World::new().await;
+    let spec = |age: Option<i64>| {
+        resource(Kind::Network(NetworkSpec {
+            name: "default".into(),
+            key_rotation: age.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+            ..Default::default()
+        }))
+    };
+    let age = async |world: &World| {
+        let get = GetNetworkRequest { name: "default".into() };
+        let network = said(world.admin.get_network(local(get)).await).network.unwrap();
+        network.key_rotation.map(|age| age.seconds)
+    };
+    let month = 30 * 86400;
+    let answer = apply(&world, &[spec(Some(month))], &[]).await;
+    assert_eq!(
+        (actions(&answer), age(&world).await),
+        (vec!["updated default".into()], Some(month))
+    );
+    // It isn't touched by whoever doesn't speak of it, and isn't made twice.
+    apply(&world, &[closed()], &[]).await;
+    assert_eq!(age(&world).await, Some(month));
+    let again = apply(&world, &[spec(Some(month))], &[]).await;
+    assert_eq!(actions(&again), ["unchanged default"]);
+    let Some(Kind::Network(shown)) = again.applied[0].after.clone().unwrap().kind else { panic!() };
+    assert_eq!(shown.key_rotation.unwrap().seconds, month);
+    let answer = apply(&world, &[spec(Some(0))], &[]).await;
+    assert_eq!((actions(&answer), age(&world).await), (vec!["updated default".into()], None));
+    assert_eq!(actions(&apply(&world, &[spec(Some(0))], &[]).await), ["unchanged default"]);
+}
+
 /// Of two networks each gets the range that the other one had.
 #[tokio::test]
 async fn ranges_are_compared_as_they_will_be() {

@@ -18,9 +18,10 @@ async fn every_mistake_of_a_request_is_told() {
     let node = |network: &str, node: &str| NodeRef { network: network.into(), node: node.into() };
     let spec = |name: &str| NetworkSpec { name: name.into(), ..Default::default() };
     let of_network = |spec| resource(Kind::Network(spec));
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let resources = [
         Resource::default(),
-        of_network(NetworkSpec { mode: 7, ..spec("Bad Name") }),
+        of_network(NetworkSpec { mode: 7, key_rotation: seconds(60), ..spec("Bad Name") }),
         of_network(NetworkSpec { ipv4_range: Some("10.0.0.1/8".into()), ..spec("lab") }),
         of_network(NetworkSpec { ipv6_range: Some("fd00::/16".into()), ..spec("lab6") }),
         of_network(NetworkSpec { ipv4_range: Some("10.90.8.0/24".into()), ..spec("overlaps") }),
@@ -57,6 +58,7 @@ async fn every_mistake_of_a_request_is_told() {
             "resources[0]: expected a network, a policy or a node's labels",
             "resources[1].network.name: \"Bad Name\" is not a name",
             "resources[1].network.mode: 7 isn't known: choose mesh or closed",
+            "resources[1].network.key_rotation: an hour to ten years, or nothing for no limit; got 60",
             "resources[2].network.ipv4_range: 10.0.0.1/8 names an address inside the range",
             "resources[3].network.ipv6_range: /16 can't be a network",
             "resources[4].network.ipv4_range: it overlaps 10.90.0.0/16 of network default",
@@ -85,7 +87,7 @@ async fn every_mistake_of_a_request_is_told() {
             "expectations[3].other: missing",
         ],
     );
-    let message = "resources[0]: expected a network, a policy or a node's labels (and 28 more)";
+    let message = "resources[0]: expected a network, a policy or a node's labels (and 29 more)";
     assert_eq!(status.message(), message);
 }
 

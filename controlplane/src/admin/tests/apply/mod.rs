@@ -24,8 +24,8 @@ fn network(name: &str, ipv4_range: Option<&str>, mode: Mode) -> Resource {
     resource(Kind::Network(NetworkSpec {
         name: name.into(),
         ipv4_range: ipv4_range.map(Into::into),
-        ipv6_range: None,
         mode: mode.into(),
+        ..Default::default()
     }))
 }
 
