@@ -88,16 +88,39 @@ impl Nodes {
     /// Wishes a node another WireGuard key, unless somebody has. An urgent wish makes one that is
     /// there urgent, too.
     pub async fn ask_rotation(&self, node: NodeId, urgent: bool) -> Result<(), ChangeError> {
-        let Some(loaded) = self.load(node).await? else { return Err(ChangeError::Gone) };
-        let key = keys::rotation(&loaded.record.network, node);
+        let loaded = self.load(node).await?.ok_or(ChangeError::Gone)?;
+        self.wish(&loaded, loaded.same_labels(), urgent).await
+    }
+
+    /// Wishes a node another WireGuard key than the one that it has had since `keyed_at`. Where it has
+    /// another one by now, that was done.
+    pub async fn ask_rotation_of(
+        &self,
+        node: NodeId,
+        keyed_at: SystemTime,
+    ) -> Result<(), ChangeError> {
+        let loaded = self.load(node).await?.ok_or(ChangeError::Gone)?;
+        if loaded.record.keyed_at != keyed_at {
+            return Ok(());
+        }
+        self.wish(&loaded, loaded.unchanged(), false).await
+    }
+
+    async fn wish(
+        &self,
+        loaded: &LoadedNode,
+        guard: Transaction,
+        urgent: bool,
+    ) -> Result<(), ChangeError> {
+        let key = keys::rotation(&loaded.record.network, loaded.node);
         let present = self.store.get(&key).await?;
         let present = present.map(|stored| Rotation::decode(&stored)).transpose()?;
         if present.is_some_and(|present| present.urgent || !urgent) {
             return Ok(());
         }
         let wish = Rotation::encode(clock::now(), urgent);
-        // Where it conflicts, the node was deleted or relabelled: whoever asks comes again.
-        let _ = self.store.commit(loaded.same_labels().put(key, wish)).await?;
+        // Where it conflicts, the node was deleted or changed: whoever asks comes again.
+        let _ = self.store.commit(guard.put(key, wish)).await?;
         Ok(())
     }
 
@@ -178,8 +201,12 @@ impl Nodes {
     }
 
     /// Changes a node's key to the one that was announced. `None` where none is: it was done before.
-    pub async fn promote_key(&self, node: NodeId) -> Result<Option<Revision>, ChangeError> {
-        self.change(node, |loaded| Ok::<_, ChangeError>(loaded.plan_promote(clock::now()))).await
+    pub async fn promote_key(
+        &self,
+        node: NodeId,
+        now: SystemTime,
+    ) -> Result<Option<Revision>, ChangeError> {
+        self.change(node, |loaded| Ok::<_, ChangeError>(loaded.plan_promote(now))).await
     }
 }
 

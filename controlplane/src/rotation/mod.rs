@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+pub use self::schedule::{Old, old_keys};
+
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use wattle_model::NodeId;

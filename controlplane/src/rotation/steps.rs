@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use wattle_model::{NodeId, Revision};
+use wattle_runtime::clock;
 
 use super::Rotations;
 use crate::nodes::ChangeError;
@@ -37,7 +38,9 @@ impl Rotations {
         if !sessions.is_online(node) {
             return Err(Stopped::Left);
         }
-        let Some(changed) = self.nodes.promote_key(node).await? else { return Ok(()) };
+        let Some(changed) = self.nodes.promote_key(node, clock::now()).await? else {
+            return Ok(());
+        };
         tracing::info!(%node, revision = %changed, "its WireGuard key changed");
         self.applied(changed, DONE_WITHIN).await;
         Ok(())

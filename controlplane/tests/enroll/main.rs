@@ -8,6 +8,7 @@ mod keys_and_names;
 mod lives;
 mod malformed;
 mod rotation;
+mod schedule;
 mod tokens;
 
 use std::{

@@ -9,15 +9,15 @@ use wattle_controlplane::{
 };
 use wattle_model::{NetworkName, NodeId, PeerSpec, PublicKey};
 use wattle_proto::entry;
-use wattle_runtime::shutdown::Shutdown;
+use wattle_runtime::{clock, shutdown::Shutdown};
 
 use crate::{Machine, World};
 
-fn nodes(world: &World) -> Nodes {
+pub(super) fn nodes(world: &World) -> Nodes {
     Nodes::new(Arc::clone(&world.replica.store), &Shutdown::new())
 }
 
-fn network() -> NetworkName {
+pub(super) fn network() -> NetworkName {
     "default".parse().unwrap()
 }
 
@@ -45,7 +45,11 @@ async fn peers_know_the_next_key_before_it_is_used() {
     let (id, old) = (node.id, node.machine.public_key);
     nodes.ask_rotation(id, false).await.unwrap();
     assert_eq!(nodes.rotations(None).await.unwrap(), (vec![rotation(id, false)], None));
-    assert_eq!(nodes.promote_key(id).await.unwrap(), None, "there is no next key yet");
+    assert_eq!(
+        nodes.promote_key(id, clock::now()).await.unwrap(),
+        None,
+        "there is no next key yet"
+    );
 
     let announced = nodes.announce_key(id, key(1)).await.unwrap();
     let seen = peer(&world, id).await;
@@ -63,13 +67,13 @@ async fn peers_know_the_next_key_before_it_is_used() {
     let loaded = nodes.load(id).await.unwrap().unwrap();
     assert_eq!(loaded.record.keyed_at, loaded.record.enrolled_at);
     tokio::time::sleep(Duration::from_millis(5)).await;
-    assert!(nodes.promote_key(id).await.unwrap().is_some());
+    assert!(nodes.promote_key(id, clock::now()).await.unwrap().is_some());
     let seen = peer(&world, id).await;
     assert_eq!((seen.public_key, seen.next_public_key), (key(2), None));
     let loaded = nodes.load(id).await.unwrap().unwrap();
     assert!(loaded.record.keyed_at > loaded.record.enrolled_at);
     assert!(!is_wished(&world, id).await);
-    assert_eq!(nodes.promote_key(id).await.unwrap(), None, "once");
+    assert_eq!(nodes.promote_key(id, clock::now()).await.unwrap(), None, "once");
 
     // Somebody may still believe that the old key is this node's.
     let machine = Machine { public_key: old, ..Machine::new() };
@@ -102,7 +106,8 @@ async fn a_node_that_is_deleted_meanwhile_takes_all_along() {
     nodes.announce_key(node.id, key(1)).await.unwrap();
     nodes.delete(node.id).await.unwrap();
     assert!(!is_wished(&world, node.id).await);
-    let late = (nodes.ask_rotation(node.id, true).await, nodes.promote_key(node.id).await);
+    let late =
+        (nodes.ask_rotation(node.id, true).await, nodes.promote_key(node.id, clock::now()).await);
     assert!(matches!(late, (Err(ChangeError::Gone), Err(ChangeError::Gone))), "{late:?}");
     let machine = Machine { public_key: key(1), ..Machine::new() };
     let request = machine.request(&world.token(|_| {}).await);
