@@ -278,6 +278,12 @@ pub trait Store: Send + Sync + 'static {
     /// What happens under `prefix` after the revision `after`. Ends with an error only.
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError>;
 
+    /// How often another store was found in the place of this one. Calls tell of it once, to whoever
+    /// made them; this is for those who must not miss it.
+    fn replaced(&self) -> u64 {
+        0
+    }
+
     /// When the commit of a revision returned, where this process made it and that isn't long ago.
     /// An embedded store knows it before any watch tells of the revision.
     fn committed_at(&self, _: Revision) -> Option<Moment> {

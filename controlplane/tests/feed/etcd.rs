@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::DropGuard;
 use wattle_controlplane::store::{
-    Outcome, Store, Transaction,
+    Outcome, Store, StoreError, Transaction,
     etcd::{Etcd, EtcdConfig},
     feed::{Live, Pulse},
     keys,
@@ -259,6 +259,63 @@ async fn a_store_that_was_set_back_gets_one_new_epoch() {
     assert_eq!(Epoch::try_from(stored.value.as_ref()).ok(), one.epoch());
     assert_eq!((one.era(), two.era()), (eras.0 + 1, eras.1 + 1), "one new epoch");
     soon("fresh", || !one.is_stale() && !two.is_stale()).await;
+}
+
+/// Somebody else's call is the one that is told so, while the feed sees nothing of the store; and
+/// others have written so much since that no revision shows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_set_back_is_found_by_whoever_asks_it() {
+    let mut cluster = EtcdCluster::start(Version::V36, 1).unwrap();
+    let (store, _end) = open(&cluster);
+    let line = Line::to(store.clone());
+    let mut writer = Writer::new(11);
+    commit(store.as_ref(), epoch(1)).await;
+    store.beat().await.unwrap();
+    let (live, _end_live) = start(line.clone());
+    ready(&live).await;
+    let saved = tempfile::tempdir().unwrap();
+    let saved = saved.path().join("saved");
+    cluster.member_mut(0).kill().unwrap();
+    cluster.save(0, &saved).unwrap();
+    cluster.run(0).unwrap();
+    cluster.wait_until_healthy().unwrap();
+    let (lost, add) = writer.add();
+    let head = commit_when_it_is_back(store.as_ref(), add).await;
+    reaches(&live, head).await;
+    let beat = store.beat().await.unwrap();
+    reaches(&live, beat).await;
+
+    line.cut();
+    cluster.member_mut(0).kill().unwrap();
+    cluster.put_back(0, Some(&saved)).unwrap();
+    cluster.run(0).unwrap();
+    cluster.wait_until_healthy().unwrap();
+    let (others, _end_others) = open(&cluster);
+    let mut head = Revision::ZERO;
+    while head < Revision(beat.0 + 50) {
+        head = commit_when_it_is_back(others.as_ref(), writer.add().1).await;
+    }
+    let told = beat_when_it_is_back(store.as_ref()).await;
+    assert!(matches!(told, StoreError::Replaced(_)), "{told}");
+    store.beat().await.expect("told once");
+    line.mend();
+    let old = Some(Epoch::new([1; 16]));
+    soon("a new epoch", || live.epoch() != old).await;
+    soon("what was lost", || live.read().life(&network(), lost) == Life::Unknown).await;
+    reaches(&live, head).await;
+    assert_eq!(live.lists(), 2);
+}
+
+/// What a heartbeat is told at last, once etcd answers.
+async fn beat_when_it_is_back(store: &dyn Store) -> StoreError {
+    for _ in 0..50 {
+        match store.beat().await {
+            Err(StoreError::Unavailable(_)) => sleep(Duration::from_millis(100)).await,
+            Err(error) => return error,
+            Ok(revision) => panic!("beaten at {revision}, as if nothing had been"),
+        }
+    }
+    panic!("etcd doesn't come back")
 }
 
 /// An etcd that lost everything isn't a mesh from which everything was deleted.

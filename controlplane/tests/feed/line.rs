@@ -111,6 +111,10 @@ impl Store for Line {
         self.store.announce(key, value).await
     }
 
+    fn replaced(&self) -> u64 {
+        self.store.replaced()
+    }
+
     async fn watch(&self, prefix: &Key, after: Revision) -> Result<Watch, WatchError> {
         self.check()?;
         let mut up = self.up.subscribe();

@@ -108,6 +108,10 @@ impl Store for Etcd {
         self.client.watch(prefix, after).await
     }
 
+    fn replaced(&self) -> u64 {
+        self.client.identity.replaced()
+    }
+
     fn committed_at(&self, revision: Revision) -> Option<Moment> {
         self.client.moments.of(revision)
     }

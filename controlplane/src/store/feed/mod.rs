@@ -43,6 +43,8 @@ pub struct Feed {
     live: Live,
     pulse: Pulse,
     seen: Seen,
+    /// How often another store had been found when the index was listed.
+    replaced: u64,
 }
 
 /// What a feed does next.
@@ -62,7 +64,7 @@ impl Feed {
     /// As [`Feed::new`], looking at its watch as closely as `pulse` says.
     pub fn with_pulse(store: Arc<dyn Store>, pulse: Pulse) -> (Self, Live) {
         let live = Live::empty(pulse.stale_after);
-        (Self { store, live: live.clone(), pulse, seen: Seen::default() }, live)
+        (Self { store, live: live.clone(), pulse, seen: Seen::default(), replaced: 0 }, live)
     }
 
     /// Keeps the index at the store's head until it is told to end.
@@ -95,9 +97,11 @@ impl Feed {
     }
 
     async fn go_on(&mut self, next: &mut Next, backoff: &mut Backoff) -> Result<(), WatchError> {
-        if *next == Next::RenewEpoch {
+        let replaced = self.store.replaced();
+        if *next == Next::RenewEpoch || replaced != self.replaced {
+            *next = Next::RenewEpoch;
             self.renew_epoch().await?;
-            *next = Next::List;
+            (*next, self.replaced) = (Next::List, replaced);
         }
         if *next == Next::List {
             self.list().await?;
@@ -177,6 +181,10 @@ impl Feed {
                     self.live.tell_staleness();
                 }
                 () = audit.go_on() => {}
+            }
+            // Told to somebody else, whose call found it.
+            if self.store.replaced() != self.replaced {
+                return Err(StoreError::Replaced("another call found it out".to_owned()).into());
             }
             if let Some(when) = beats.brought(head) {
                 self.live.fresh_at(when);
