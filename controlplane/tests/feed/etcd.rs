@@ -18,7 +18,7 @@ use wattle_runtime::shutdown::Shutdown;
 use wattle_view::Life;
 
 use crate::{
-    commit,
+    a_store_that_is_emptied_takes_nothing_away, commit,
     gateway::{Gateway, Wrong},
     history::Writer,
     line::Line,
@@ -338,6 +338,14 @@ async fn a_store_that_lost_everything_takes_nothing_away() {
     assert_eq!(live.read().life(&network(), node), Life::Live);
     assert!(live.is_stale());
     assert!(store.get(&keys::epoch()).await.unwrap().is_none(), "nothing was made up");
+}
+
+/// All of it deleted while etcd goes on, and put back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_is_emptied_takes_nothing_away() {
+    let cluster = EtcdCluster::start(Version::V36, 1).unwrap();
+    let (store, _end) = open(&cluster);
+    a_store_that_is_emptied_takes_nothing_away(store, PULSE).await;
 }
 
 /// After a restart of etcd the first commits may find a dead connection.

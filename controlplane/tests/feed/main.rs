@@ -276,3 +276,46 @@ async fn a_heartbeat_that_is_told_wrong_is_no_other_store() {
     soon("fresh", || !live.is_stale()).await;
     assert_eq!((live.era(), live.epoch(), live.lists()), (first, known, 1));
 }
+
+/// As `del --prefix` does it, all at once, and as a restore over what is there does it, in pieces: no
+/// machine is told that another one has gone. Filled again, it has another epoch.
+async fn a_store_that_is_emptied_takes_nothing_away(store: Arc<dyn Store>, pulse: Pulse) {
+    let epoch = |byte: u8| Transaction::default().put(keys::epoch(), vec![byte; 16].into());
+    commit(store.as_ref(), epoch(1)).await;
+    let mut writer = Writer::new(7);
+    let (mut node, add) = writer.add();
+    commit(store.as_ref(), add).await;
+    let (live, _end) = start_with(store.clone(), pulse);
+    live.ready().await;
+    for at_once in [true, false] {
+        let before = live.era();
+        let begin = Transaction::default().delete(keys::epoch()).put(keys::moving(), "x".into());
+        let shown = [keys::node(&network(), node), keys::peer(&network(), node)];
+        let rest = shown.into_iter().fold(Transaction::default(), Transaction::delete);
+        let steps = if at_once { vec![begin.and(rest)] } else { vec![begin, rest] };
+        for step in steps {
+            commit(store.as_ref(), step).await;
+        }
+        soon("stale", || live.is_stale()).await;
+        assert_eq!(live.read().life(&network(), node), Life::Live, "at once: {at_once}");
+        assert_eq!(live.era(), before);
+        assert!(store.get(&keys::epoch()).await.unwrap().is_none(), "nothing was made up");
+
+        let (other, add) = writer.add();
+        commit(store.as_ref(), add).await;
+        let end = epoch(if at_once { 2 } else { 3 }).delete(keys::moving());
+        let head = commit(store.as_ref(), end).await;
+        soon("the new epoch", || live.era() == before + 1).await;
+        reaches(&live, head).await;
+        assert_eq!(live.read().life(&network(), other), Life::Live);
+        assert_eq!(live.read().life(&network(), node), Life::Unknown);
+        soon("fresh", || !live.is_stale()).await;
+        node = other;
+    }
+}
+
+#[tokio::test]
+async fn an_embedded_store_that_is_emptied_takes_nothing_away() {
+    let (store, _folder) = embedded(1000);
+    a_store_that_is_emptied_takes_nothing_away(store, PULSE).await;
+}

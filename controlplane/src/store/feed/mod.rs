@@ -209,11 +209,12 @@ impl Feed {
             match item {
                 // Told again.
                 Ok(stored) if stored.revision <= head => {}
-                Ok(stored) if self.is_of_another_epoch(&stored) => {
-                    lost = Err(StoreError::Replaced("it has another epoch".to_owned()).into());
-                    break;
-                }
                 Ok(stored) => {
+                    // Not taken in: what it does, and what comes after it, isn't done to this mesh.
+                    if let Some(why) = self.ends_the_epoch(&stored) {
+                        lost = Err(StoreError::Replaced(why.to_owned()).into());
+                        break;
+                    }
                     head = stored.revision;
                     self.seen.changed(&stored);
                     self.live.operators().changed(&stored);
@@ -238,13 +239,19 @@ impl Feed {
         lost
     }
 
-    /// Somebody gave the store another epoch: what it holds is to be read from the beginning.
-    fn is_of_another_epoch(&self, stored: &Stored) -> bool {
-        let told = stored.operations.iter().find_map(|operation| match operation {
-            Operation::Put(key, value) => epoch_in(key, value),
-            Operation::Delete(_) => None,
-        });
-        told.is_some() && told != self.live.epoch()
+    /// Somebody gave the store another epoch, and what it holds is to be read from the beginning; or
+    /// took the epoch away, as whoever empties the store does, to fill it anew perhaps.
+    fn ends_the_epoch(&self, stored: &Stored) -> Option<&'static str> {
+        let shown = self.live.epoch();
+        let of_it = stored.operations.iter().find(|operation| *operation.key() == keys::epoch());
+        match of_it? {
+            Operation::Put(key, value) => {
+                (epoch_in(key, value) != shown).then_some("it has another epoch")
+            }
+            Operation::Delete(_) => {
+                shown.is_some().then_some("its epoch was deleted: it is being emptied")
+            }
+        }
     }
 }
 
