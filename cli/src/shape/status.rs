@@ -30,6 +30,8 @@ pub(crate) struct Status {
     started_at: Option<String>,
     /// The replica can't see the store: what it says may be old.
     stale: bool,
+    /// What the store said last; empty where it is seen.
+    stale_reason: String,
     /// How far the last revision that concerns anybody has come; null where there is none.
     last_change: Option<LastChange>,
     /// Replicas that run.
@@ -62,6 +64,7 @@ impl Status {
             advertised: status.advertised,
             started_at: text::time("started_at", status.started_at.as_ref())?,
             stale: status.stale,
+            stale_reason: status.stale_reason,
             last_change: status.last_change.map(LastChange::from),
             replicas: status.replicas,
             silent_replicas: Silent::all(status.silent_replicas),
@@ -83,7 +86,10 @@ impl Status {
 
     fn revision_line(&self) -> String {
         match (self.stale, self.revision == self.indexed_revision) {
-            (true, _) => format!("{} (stale: the store can't be seen)", self.indexed_revision),
+            (true, _) if self.stale_reason.is_empty() => {
+                format!("{} (stale: the store can't be seen)", self.indexed_revision)
+            }
+            (true, _) => format!("{} (stale: {})", self.indexed_revision, self.stale_reason),
             (false, true) => self.revision.to_string(),
             (false, false) => {
                 format!("{} (this replica has read up to {})", self.revision, self.indexed_revision)
@@ -161,6 +167,7 @@ mod tests {
             }),
             replicas: 3,
             silent_replicas: Vec::new(),
+            stale_reason: String::new(),
         };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_090);
         Status::new("192.0.2.1:7443", message, now).unwrap()
@@ -217,5 +224,12 @@ mod tests {
     fn a_replica_that_is_behind_or_blind_says_so() {
         assert!(shown(&status(false, 38)).0.contains("40 (this replica has read up to 38)\n"));
         assert!(shown(&status(true, 38)).0.contains("38 (stale: the store can't be seen)\n"));
+        let reason = "the store is unavailable: etcd at http://10.0.0.1:2379: no leader".to_owned();
+        let blind = Status { stale_reason: reason, ..status(true, 38) };
+        let (sheet, json) = shown(&blind);
+        assert!(
+            sheet.contains("38 (stale: the store is unavailable: etcd at http://10.0.0.1:2379:")
+        );
+        assert_eq!(json["stale_reason"], blind.stale_reason);
     }
 }

@@ -24,7 +24,13 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
     let replica = &agents.replica;
     let head = timeout(PATIENCE, replica.store.head());
     let (head, (known, silent)) = tokio::join!(head, agents.replicas.known(None));
-    let head = head.ok().and_then(Result::ok);
+    let (head, unseen) = match head {
+        Ok(Ok(head)) => (Some(head), None),
+        Ok(Err(error)) => (None, Some(error.to_string())),
+        Err(_) => (None, Some(format!("the store doesn't answer within {PATIENCE:?}"))),
+    };
+    let stale = replica.live.is_stale() || head.is_none();
+    let stale_reason = replica.live.trouble().or(unseen).filter(|_| stale);
     let epoch = replica.live.epoch();
     let (indexed, networks, nodes) = {
         let index = replica.live.read();
@@ -52,7 +58,8 @@ pub(super) async fn get(agents: &Agents) -> Result<admin::GetStatusResponse, Sta
         full_sets: full_sets.map(|(reason, sent)| (reason.to_owned(), sent)).collect(),
         advertised: replica.roster.addresses().to_vec(),
         started_at: Some(replica.started.into()),
-        stale: replica.live.is_stale() || head.is_none(),
+        stale,
+        stale_reason: stale_reason.unwrap_or_default(),
         last_change: Some(last_change(agents, &known)),
         replicas: count(replica.roster.others().len() + 1),
         silent_replicas: session::silent(silent),

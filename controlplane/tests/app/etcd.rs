@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client as Etcd};
 use tokio::time::sleep;
 use tonic::transport::Channel;
 use tonic_health::{
@@ -80,7 +81,7 @@ async fn two_control_planes_on_one_etcd_are_one() {
     }
 
     // Others write to the same etcd: that hides nothing and holds nobody up.
-    let mut stranger = etcd_client::Client::connect(cluster.urls(), None).await.unwrap();
+    let mut stranger = Etcd::connect(cluster.urls(), None).await.unwrap();
     for i in 0..20 {
         stranger.put("/stranger/key", i.to_string(), None).await.unwrap();
         assert_eq!((nodes(&at_one).await, nodes(&at_two).await), (1, 1));
@@ -108,6 +109,57 @@ async fn two_control_planes_on_one_etcd_are_one() {
     assert!(!status.unwrap().into_inner().stale);
     one.stop().await;
     two.stop().await;
+}
+
+/// An etcd that has run full reads and watches as ever; it takes no heartbeat. Who looks is told why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_that_has_run_full_is_said_to_have() {
+    let quota = ["--quota-backend-bytes", "4194304"];
+    let cluster = EtcdCluster::start_with(Version::V36, 1, None, &quota).unwrap();
+    let data = folder();
+    let one = start_with(on(&cluster, data.path())).await;
+    let operator = operator(&one, &data.path().join("operator.json")).await;
+    let status = async || {
+        let request = GetStatusRequest::default();
+        let answer = AdminServiceClient::new(operator.clone()).get_status(request).await;
+        answer.unwrap().into_inner()
+    };
+    let well = status().await;
+    assert_eq!((well.stale, well.stale_reason.as_str()), (false, ""));
+
+    let mut etcd = Etcd::connect(cluster.urls(), None).await.unwrap();
+    while etcd.put("/stranger/key", vec![7; 500_000], None).await.is_ok() {}
+    let began = Instant::now();
+    while health(&one, "").await != ServingStatus::NotServing as i32 {
+        assert!(began.elapsed() < Duration::from_secs(14), "not stale after {:?}", began.elapsed());
+        sleep(Duration::from_millis(200)).await;
+    }
+    let full = status().await;
+    assert!(full.stale && full.stale_reason.contains("database space exceeded"), "{full:?}");
+
+    // As operations.md has it.
+    let head = etcd.delete("/stranger/key", None).await.unwrap().header().unwrap().revision();
+    etcd.compact(head, None).await.unwrap();
+    etcd.defragment().await.unwrap();
+    disarm(&mut etcd).await;
+    let began = Instant::now();
+    while health(&one, "").await != ServingStatus::Serving as i32 {
+        assert!(began.elapsed() < Duration::from_secs(14), "stale after {:?}", began.elapsed());
+        sleep(Duration::from_millis(200)).await;
+    }
+    let well = status().await;
+    assert_eq!((well.stale, well.stale_reason.as_str()), (false, ""));
+    one.stop().await;
+}
+
+/// `etcdctl alarm disarm`.
+async fn disarm(etcd: &mut Etcd) {
+    let (get, off, alarm) = (AlarmAction::Get, AlarmAction::Deactivate, AlarmType::Nospace);
+    for raised in etcd.alarm(get, alarm, None).await.unwrap().alarms() {
+        let mut member = AlarmOptions::new();
+        member.with_member(raised.member_id());
+        etcd.alarm(off, alarm, Some(member)).await.unwrap();
+    }
 }
 
 /// What doesn't fit is refused before anything is made.

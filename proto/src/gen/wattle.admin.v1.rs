@@ -51,6 +51,9 @@ pub struct GetStatusResponse {
     /// What their agents have is missing here.
     #[prost(message, repeated, tag = "17")]
     pub silent_replicas: ::prost::alloc::vec::Vec<SilentReplica>,
+    /// What the store said last, where it can't be seen.
+    #[prost(string, tag = "18")]
+    pub stale_reason: ::prost::alloc::string::String,
 }
 /// A replica that runs and didn't answer: what its agents have isn't known.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -21,8 +21,8 @@ use crate::store::{Key, StoreError, keys};
 
 /// How long a heartbeat tries.
 const WITHIN: Duration = Duration::from_secs(6);
-/// How long one put of it tries.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one put of it tries. A feed waits for 3 s: before, so that it hears what is wrong.
+const PATIENCE: Duration = Duration::from_millis(2500);
 /// Puts of one heartbeat: its lease may be gone, and late ones of others come between.
 const PUTS: usize = 4;
 

@@ -19,7 +19,7 @@ use super::{
     operators::Operators,
     passage::{Passage, Passages},
 };
-use crate::store::Moment;
+use crate::store::{Moment, StoreError};
 
 /// A read handle on the index. Clones share it; only the feed writes.
 #[derive(Clone)]
@@ -37,6 +37,8 @@ struct Shared {
     freshness: Mutex<Freshness>,
     stale_after: Duration,
     told_stale: AtomicBool,
+    /// What the store said last, where it is wrong.
+    trouble: Mutex<Option<String>>,
     passages: Mutex<Passages>,
     handed: Histogram,
     operators: Operators,
@@ -61,6 +63,7 @@ impl Live {
             freshness: Mutex::new(Freshness(Instant::now())),
             stale_after,
             told_stale: AtomicBool::new(false),
+            trouble: Mutex::default(),
             passages: Mutex::default(),
             // 100 µs to 6.5 s.
             handed: Histogram::new(exponential_buckets(0.0001, 2.0, 17)),
@@ -111,6 +114,11 @@ impl Live {
     /// For too long nothing has shown that the index is up to date: the store can't be seen.
     pub fn is_stale(&self) -> bool {
         self.0.freshness.lock().0.elapsed() > self.0.stale_after
+    }
+
+    /// What went wrong last with the store, since it was last seen to be well.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.lock().clone()
     }
 
     /// Operators, as the store last told.
@@ -194,8 +202,14 @@ impl Live {
         self.0.ready.send_if_modified(|ready| !std::mem::replace(ready, true));
     }
 
+    /// The store couldn't be watched, listed, or given a heartbeat.
+    pub(super) fn failed(&self, error: &StoreError) {
+        *self.0.trouble.lock() = Some(error.to_string());
+    }
+
     /// The index holds all that the store held at `when`.
     pub(super) fn fresh_at(&self, when: Instant) {
+        self.0.trouble.lock().take();
         let mut freshness = self.0.freshness.lock();
         freshness.0 = freshness.0.max(when);
     }
@@ -205,7 +219,8 @@ impl Live {
         let stale = self.is_stale();
         if self.0.told_stale.swap(stale, Ordering::Relaxed) != stale {
             if stale {
-                tracing::warn!("the store can't be seen: what this replica serves may be old");
+                let why = self.trouble().unwrap_or_default();
+                tracing::warn!(why, "the store can't be seen: what this replica serves may be old");
             } else {
                 tracing::info!("the store is seen again");
             }

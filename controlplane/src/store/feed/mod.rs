@@ -88,6 +88,7 @@ impl Feed {
                 }
                 Err(WatchError::Store(error)) => {
                     tracing::debug!(%error, "watch lost");
+                    self.live.failed(&error);
                     self.live.tell_staleness();
                     sleep(backoff.next()).await;
                 }
@@ -166,7 +167,7 @@ impl Feed {
         let mut head = self.live.read().head();
         let watch: Watch = self.store.watch(&keys::all(), head).await?;
         let mut batches = watch.ready_chunks(BATCH);
-        let mut beats = Beats::begin(self.store.clone(), self.pulse);
+        let mut beats = Beats::begin(self.store.clone(), self.live.clone(), self.pulse);
         let mut audit = Audit::begin(self.store.clone(), self.pulse.audit_every);
         loop {
             let mut lost = Ok(());

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, sleep_until, timeout};
 use wattle_model::Revision;
 
+use super::live::Live;
 use crate::store::{Store, StoreError};
 
 /// How closely a feed looks at its watch.
@@ -47,6 +48,7 @@ impl Pulse {
 /// The heartbeats of one watch.
 pub(super) struct Beats {
     store: Arc<dyn Store>,
+    live: Live,
     pulse: Pulse,
     state: State,
 }
@@ -61,8 +63,8 @@ enum State {
 
 impl Beats {
     /// The first one comes at once: until then nobody knows whether the watch has caught up.
-    pub(super) fn begin(store: Arc<dyn Store>, pulse: Pulse) -> Self {
-        Self { store, pulse, state: State::Waiting { until: Instant::now() } }
+    pub(super) fn begin(store: Arc<dyn Store>, live: Live, pulse: Pulse) -> Self {
+        Self { store, live, pulse, state: State::Waiting { until: Instant::now() } }
     }
 
     /// Goes on with the next heartbeat; `head` is how far the watch has come. Fails where it hasn't
@@ -84,6 +86,7 @@ impl Beats {
                     Err(error @ StoreError::Replaced(_)) => return Err(error),
                     Err(error) => {
                         tracing::debug!(%error, "no heartbeat");
+                        self.live.failed(&error);
                         self.state = State::Waiting { until: Instant::now() + self.pulse.every };
                     }
                 }
@@ -114,7 +117,7 @@ async fn beaten(
     patience: Duration,
     head: Revision,
 ) -> Result<Revision, StoreError> {
-    let late = |_| StoreError::Unavailable("no heartbeat was taken".to_owned());
+    let late = |_| StoreError::Unavailable(format!("no heartbeat was taken within {patience:?}"));
     let revision = timeout(patience, store.beat()).await.map_err(late)??;
     if revision >= head {
         return Ok(revision);
