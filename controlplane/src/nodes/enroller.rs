@@ -1,5 +1,6 @@
 //! The task that enrols: it takes what waits, a dozen at a time, checks all of them at once and
-//! makes them in one transaction. Where that conflicts, it makes them one by one.
+//! makes them in one transaction. Where that conflicts, it makes them one by one. Where the store
+//! fails, all who wait are told at once: each group would wait for it as long as the last one.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -53,6 +54,14 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// Nobody waits for it any more.
+    fn is_unwanted(&self) -> bool {
+        match self {
+            Self::Enrol(sender) => sender.is_closed(),
+            Self::Validate(sender) => sender.is_closed(),
+        }
+    }
+
     // Whoever has stopped waiting misses the answer; what was made stays and is found again.
     fn refuse(self, refused: Refused) {
         match self {
@@ -78,11 +87,13 @@ pub(super) struct Enroller {
     jobs: mpsc::Receiver<Job>,
     /// One of each network that somebody joined.
     allocators: HashMap<NetworkName, (Allocator, Instant)>,
+    /// How the store has failed somebody, in this round.
+    failed: Option<StoreError>,
 }
 
 impl Enroller {
     pub(super) fn new(store: Arc<dyn Store>, jobs: mpsc::Receiver<Job>) -> Self {
-        Self { store, jobs, allocators: HashMap::new() }
+        Self { store, jobs, allocators: HashMap::new(), failed: None }
     }
 
     /// Enrols until nobody can ask any more, or the program ends; then what waits is still done.
@@ -106,8 +117,25 @@ impl Enroller {
             {
                 waiting.push_back(job);
             }
+            // Who has gone asks again, if at all.
+            waiting.retain(|job| !job.answer.is_unwanted());
             waiting = self.round(waiting).await;
+            if let Some(error) = self.failed.take() {
+                let more = std::iter::from_fn(|| self.jobs.try_recv().ok());
+                for job in waiting.drain(..).chain(more) {
+                    job.answer.refuse(error.clone().into());
+                }
+            }
         }
+    }
+
+    fn refuse(&mut self, answer: Answer, refused: Refused) {
+        if let Refused::Store(error) = &refused
+            && matches!(error, StoreError::Unavailable(_) | StoreError::Replaced(_))
+        {
+            self.failed = Some(error.clone());
+        }
+        answer.refuse(refused);
     }
 
     /// Does what it can of `jobs` in one transaction and returns the others.
@@ -124,7 +152,7 @@ impl Enroller {
                     continue;
                 }
                 Err(refused) => {
-                    job.answer.refuse(refused);
+                    self.refuse(job.answer, refused);
                     continue;
                 }
             };
@@ -141,7 +169,7 @@ impl Enroller {
                     group.add(&job.wish, *candidate, addresses, now);
                     members.push(job);
                 }
-                Err(refused) => job.answer.refuse(refused),
+                Err(refused) => self.refuse(job.answer, refused),
             }
         }
         if !members.is_empty() {
@@ -160,16 +188,20 @@ impl Enroller {
             Ok(Outcome::Conflict) => {
                 self.settle(group).await;
                 for job in members {
-                    match self.alone(&job.wish).await {
+                    let made = match &self.failed {
+                        Some(error) => Err(error.clone().into()),
+                        None => self.alone(&job.wish).await,
+                    };
+                    match made {
                         Ok(enrolled) => job.answer.enrolled(enrolled),
-                        Err(refused) => job.answer.refuse(refused),
+                        Err(refused) => self.refuse(job.answer, refused),
                     }
                 }
             }
             // It may have happened: its addresses stay taken until the claims are listed again.
             Err(error) => {
                 for job in members {
-                    job.answer.refuse(error.clone().into());
+                    self.refuse(job.answer, error.clone().into());
                 }
             }
         }
@@ -197,14 +229,16 @@ impl Enroller {
     }
 
     /// After a conflict: addresses that nobody has are free again. One that somebody claimed, by
-    /// another replica, stays taken, and the next attempt gets another.
+    /// another replica, stays taken, and the next attempt gets another. Where the store doesn't say,
+    /// all stay taken until the claims are listed again.
     async fn settle(&mut self, group: Group) {
         for enrolled in group.made_at(wattle_model::Revision::ZERO) {
             let network = &enrolled.record.network;
             let mut free = true;
             for address in enrolled.record.addresses() {
                 let claimed = claim(&*self.store, &keys::address(network, address)).await;
-                free &= matches!(claimed, Ok(None));
+                let Ok(claimed) = claimed else { return };
+                free &= claimed.is_none();
             }
             if let (true, Some((allocator, _))) = (free, self.allocators.get_mut(network)) {
                 let (ipv4, ipv6) = (enrolled.record.ipv4, enrolled.record.ipv6);
@@ -232,6 +266,10 @@ impl Enroller {
                 && (allocator.has_free() || listed.elapsed() < LISTED_AGAIN)
         });
         if !usable {
+            // What has failed one of a group is there for the next one.
+            if let Some(error) = &self.failed {
+                return Err(error.clone());
+            }
             let claimed = claims::addresses(&*self.store, &network.name).await?;
             let listed = (Allocator::new(network.ranges, claimed), Instant::now());
             self.allocators.insert(network.name.clone(), listed);

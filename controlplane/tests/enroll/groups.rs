@@ -1,18 +1,22 @@
 //! Many at once: grouped enrolments never use a token too often and never give anything twice.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use tokio::{task::JoinHandle, time::sleep};
 use tonic::Code;
 use wattle_controlplane::{
-    nodes::{Enrolment, Nodes, Refused},
-    store::keys,
+    nodes::{Enrolled, Enrolment, Nodes, Refused},
+    store::{StoreError, keys},
 };
 use wattle_model::{Fingerprint, PublicKey};
 use wattle_proto::{enroll::EnrollRequest, store as record};
 use wattle_runtime::shutdown::Shutdown;
 
-use crate::{Machine, Token, World};
+use crate::{
+    Machine, Token, World,
+    door::{Door, Way},
+};
 
 const CALLERS: usize = 64;
 
@@ -144,4 +148,57 @@ async fn the_widest_group_fits_a_transaction() {
     assert!(revisions.len() < 60, "{} groups for 120 machines", revisions.len());
     shutdown.drain(crate::PATIENCE).await;
     world.stop().await;
+}
+
+/// A commit that fails is told to all who wait, and not tried for each dozen of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_one_group_fails_all_who_wait() {
+    let world = World::start().await;
+    let token = world.token(|token| token.max_uses = 0).await;
+    let (door, shutdown) = (Door::to(Arc::clone(&world.replica.store)), Shutdown::new());
+    let nodes = Nodes::new(door.clone(), &shutdown);
+    let waiting: Vec<_> = (0..120).map(|_| spawn_enrol(&nodes, &token)).collect();
+    door.is_asked().await;
+    sleep(GATHERED).await;
+    door.set(Way::Broken);
+    for answer in join_all(waiting).await {
+        let refused = answer.unwrap().unwrap_err();
+        assert!(matches!(refused, Refused::Store(StoreError::Unavailable(_))), "{refused}");
+    }
+    assert_eq!((door.commits(), world.uses(&token).await), (1, 0));
+    door.set(Way::Open);
+    nodes.enroll(wish(&token)).await.unwrap();
+    shutdown.drain(crate::PATIENCE).await;
+    world.stop().await;
+}
+
+/// Who has gone while others were made isn't made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_has_gone_is_not_made() {
+    let world = World::start().await;
+    let token = world.token(|token| token.max_uses = 0).await;
+    let (door, shutdown) = (Door::to(Arc::clone(&world.replica.store)), Shutdown::new());
+    let nodes = Nodes::new(door.clone(), &shutdown);
+    let first = spawn_enrol(&nodes, &token);
+    door.is_asked().await;
+    let waiting: Vec<_> = (0..30).map(|_| spawn_enrol(&nodes, &token)).collect();
+    sleep(GATHERED).await;
+    for gone in waiting {
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+    }
+    door.set(Way::Open);
+    first.await.unwrap().unwrap();
+    nodes.enroll(wish(&token)).await.unwrap();
+    assert_eq!(world.uses(&token).await, 2);
+    shutdown.drain(crate::PATIENCE).await;
+    world.stop().await;
+}
+
+/// Within which all who ask at once wait for the task.
+const GATHERED: Duration = Duration::from_millis(500);
+
+fn spawn_enrol(nodes: &Nodes, token: &Token) -> JoinHandle<Result<Enrolled, Refused>> {
+    let (nodes, wish) = (nodes.clone(), wish(token));
+    tokio::spawn(async move { nodes.enroll(wish).await })
 }

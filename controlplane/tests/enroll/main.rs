@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod changes;
+mod door;
 mod groups;
 mod keys_and_names;
 mod lives;
