@@ -22,8 +22,10 @@ use crate::store::StoreError;
 
 /// A member that hasn't answered a reading by then is left for another one.
 const READ_WITHIN: Duration = Duration::from_secs(2);
-/// A commit waits for a disk and for a majority, perhaps for an election.
+/// A commit waits for a disk and for a majority, perhaps for an election. All its attempts together.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
+/// It isn't tried again with less than this left.
+const WORTH_TRYING: Duration = Duration::from_secs(1);
 /// After a round in which every member failed, so that an outage isn't a storm.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -188,9 +190,11 @@ impl Endpoints {
     {
         let deadline = Instant::now() + WRITE_WITHIN;
         for tried in 1.. {
-            let answer = self.ask(Demand::Leader, WRITE_WITHIN, &call).await;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let answer = self.ask(Demand::Leader, left, &call).await;
+            let again = Instant::now() + WORTH_TRYING < deadline;
             match &answer {
-                Err(failure) if failure.kind == Kind::Undone && Instant::now() < deadline => {}
+                Err(failure) if failure.kind == Kind::Undone && again => {}
                 _ => return answer,
             }
             if tried % self.count() == 0 {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -203,4 +204,23 @@ async fn done_when_it_is_back(store: &Arc<dyn Store>) -> Revision {
         }
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// At first nobody listens, and it is tried again; then somebody does, who never says a word. All
+/// of it takes no longer than a commit may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_tried_again_ends_in_time() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (store, _end) = client(&[format!("http://{free}")], "/late/");
+    let silent = tokio::spawn(async move {
+        sleep(Duration::from_millis(3500)).await;
+        let _held = TcpListener::bind(free).unwrap();
+        sleep(Duration::from_secs(20)).await;
+    });
+    let began = Instant::now();
+    let refused = store.commit(put("a", "1")).await;
+    let took = began.elapsed();
+    silent.abort();
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert!(took > Duration::from_secs(4) && took < Duration::from_millis(5500), "{took:?}");
 }
