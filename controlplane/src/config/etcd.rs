@@ -1,9 +1,6 @@
 //! The settings of an etcd, checked together: each mistake names the setting.
 
-use std::fs;
-
-use anyhow::{Context as _, bail, ensure};
-use zeroize::Zeroizing;
+use anyhow::{Context as _, anyhow, bail, ensure};
 
 use super::{Settings, StoreChoice};
 use crate::store::etcd::{EtcdConfig, EtcdUser, TlsFiles};
@@ -70,11 +67,9 @@ fn user(settings: &Settings) -> anyhow::Result<Option<EtcdUser>> {
         (Some(_), None) => bail!("etcd-password-file: needed with etcd-user"),
         (None, Some(_)) => bail!("etcd-user: needed with etcd-password-file"),
         (Some(name), Some(file)) => {
-            let text = fs::read_to_string(file).map(Zeroizing::new);
-            let text = text.with_context(|| format!("etcd-password-file: {}", file.display()))?;
-            let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
-            ensure!(!password.is_empty(), "etcd-password-file: {} is empty", file.display());
-            Ok(Some(EtcdUser { name, password }))
+            let user = EtcdUser { name, password_file: file.clone() };
+            user.password().map_err(|why| anyhow!("etcd-password-file: {why}"))?;
+            Ok(Some(user))
         }
     }
 }
@@ -95,6 +90,8 @@ fn first_given(settings: &Settings) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn settings() -> Settings {
@@ -143,10 +140,8 @@ mod tests {
         settings.etcd_user = Some("wattle".into());
         settings.etcd_password_file = Some(file);
         let config = settings.check(None).unwrap();
-        assert_eq!(
-            config.etcd.as_ref().unwrap().user.as_ref().unwrap().password.as_str(),
-            "secret"
-        );
+        let user = config.etcd.as_ref().unwrap().user.as_ref().unwrap();
+        assert_eq!(user.password().unwrap().as_str(), "secret");
         assert!(!format!("{config:?}").contains("secret"));
     }
 }

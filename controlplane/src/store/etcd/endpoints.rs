@@ -9,13 +9,13 @@ use std::{
 
 use etcd_client::{Channel, Client, ConnectOptions, Error};
 use tokio::{
-    sync::OnceCell,
-    time::{Instant, sleep, timeout},
+    sync::{Mutex, OnceCell},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
     connect,
-    failure::{Failure, Kind},
+    failure::{self, Failure, Kind},
     settings::{EtcdAddress, EtcdConfig, EtcdUser},
 };
 use crate::store::StoreError;
@@ -26,6 +26,8 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 const WRITE_WITHIN: Duration = Duration::from_secs(5);
 /// It isn't tried again with less than this left.
 const WORTH_TRYING: Duration = Duration::from_secs(1);
+/// Signing in costs etcd the tenth of a second of a processor: once for all calls that fail together.
+const SIGN_IN_EVERY: Duration = Duration::from_secs(1);
 /// After a round in which every member failed, so that an outage isn't a storm.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -51,6 +53,8 @@ struct Member {
     /// Made once somebody needs it: with a user, making one is a call.
     led: OnceCell<Client>,
     alone: OnceCell<Client>,
+    /// When they were last signed in again. Held while they are: many calls fail together.
+    signed_in: Mutex<Option<Instant>>,
 }
 
 impl Endpoints {
@@ -65,6 +69,7 @@ impl Endpoints {
                 user: config.user.clone(),
                 led: OnceCell::new(),
                 alone: OnceCell::new(),
+                signed_in: Mutex::new(None),
             })
         };
         let members = config.endpoints.iter().map(member).collect::<Result<Vec<_>, _>>()?;
@@ -105,9 +110,13 @@ impl Endpoints {
         Fut: Future<Output = Result<T, Error>>,
     {
         let member = self.at(place);
-        let answer = timeout(patience, async { call(member.client(demand).await?).await }).await;
+        let until = Instant::now() + patience;
+        let answer = timeout_at(until, async { call(member.client(demand).await?).await }).await;
         let failure = match answer {
             Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) if failure::asks_who_we_are(&error) => {
+                return Err(member.sign_in_again(until, &error).await);
+            }
             Ok(Err(error)) => Failure::of(&member.address, &error),
             Err(_) => Failure::timeout(&member.address, patience),
         };
@@ -246,12 +255,41 @@ impl Member {
         let client = cell.get_or_try_init(|| async {
             let mut options = ConnectOptions::new().with_require_leader(led);
             if let Some(user) = &self.user {
+                let password = user.password().map_err(Error::InvalidArgs)?;
                 options = options
-                    .with_user(user.name.clone(), user.password.as_str())
+                    .with_user(user.name.clone(), password.as_str())
                     .with_auto_token_refresh(true);
             }
             Client::from_channel(Channel::Tonic(self.channel.clone()), Some(options)).await
         });
         client.await.cloned()
+    }
+    /// For the calls that come, with the password that is in its file now. What it returns says
+    /// whether one of them is worth trying.
+    async fn sign_in_again(&self, until: Instant, why: &Error) -> Failure {
+        let failed = |error: &Error| Failure::of(&self.address, error);
+        match timeout_at(until, self.sign_in()).await {
+            Ok(Ok(true)) => Failure::new(Kind::Undone, &self.address, &why.to_string()),
+            Ok(Ok(false)) | Err(_) => failed(why),
+            Ok(Err(error)) => failed(&error),
+        }
+    }
+
+    /// False where nobody was signed in before.
+    async fn sign_in(&self) -> Result<bool, Error> {
+        let mut signed_in = self.signed_in.lock().await;
+        if signed_in.is_some_and(|at| at.elapsed() < SIGN_IN_EVERY) {
+            return Ok(true);
+        }
+        let Some(user) = &self.user else { return Ok(false) };
+        let password = user.password().map_err(Error::InvalidArgs)?;
+        let mut any = false;
+        for client in [&self.led, &self.alone].into_iter().filter_map(OnceCell::get) {
+            let user = (user.name.clone(), password.as_str().to_owned());
+            client.clone().update_user(Some(user)).await?;
+            any = true;
+        }
+        *signed_in = any.then(Instant::now);
+        Ok(any)
     }
 }

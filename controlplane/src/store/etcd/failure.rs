@@ -74,6 +74,16 @@ impl From<Failure> for StoreError {
     }
 }
 
+/// Whether etcd doesn't take us for whom we signed in as any more: it has other users now, or ours
+/// has another password. Nothing was done.
+pub(super) fn asks_who_we_are(error: &Error) -> bool {
+    let Error::GRpcStatus(status) = error else { return false };
+    let says = |text: &&str| status.message().contains(text);
+    ["revision of auth store is old", "invalid user ID or password", "invalid auth token"]
+        .iter()
+        .any(says)
+}
+
 /// etcd's messages are a part of its API: its own client tells errors apart by them
 /// (`api/v3rpc/rpctypes/error.go`).
 fn kind(status: &Status) -> Kind {

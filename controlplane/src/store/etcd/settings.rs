@@ -1,6 +1,6 @@
 //! Which etcd, and how to reach it: checked where it is parsed.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, fs, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -28,17 +28,25 @@ pub struct TlsFiles {
 }
 
 /// A user of etcd's own.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EtcdUser {
     /// Its name.
     pub name: String,
-    /// Its password.
-    pub password: Zeroizing<String>,
+    /// Where its password is. It is read whenever etcd is to be signed in to.
+    pub password_file: PathBuf,
 }
 
-impl fmt::Debug for EtcdUser {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EtcdUser").field("name", &self.name).finish_non_exhaustive()
+impl EtcdUser {
+    /// The password that its file holds; an error names the file.
+    pub fn password(&self) -> Result<Zeroizing<String>, String> {
+        let file = self.password_file.display();
+        let text = fs::read_to_string(&self.password_file).map(Zeroizing::new);
+        let text = text.map_err(|error| format!("{file}: {error}"))?;
+        let password = text.trim_end_matches(['\r', '\n']);
+        match password.is_empty() {
+            true => Err(format!("{file} is empty")),
+            false => Ok(Zeroizing::new(password.to_owned())),
+        }
     }
 }
 

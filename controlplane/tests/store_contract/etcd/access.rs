@@ -80,30 +80,38 @@ async fn an_etcd_with_tls_is_shown_a_certificate() {
     shutdown.begin();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_etcd_with_users_lets_ours_in() {
-    let cluster = EtcdCluster::start(Version::V36, 1).unwrap();
+/// From here on an etcd asks for users: `root`, and `wattle` for what is under `/mesh/`.
+async fn sign_in_with_passwords(cluster: &EtcdCluster) {
     let mut root = etcd_client::Client::connect(cluster.urls(), None).await.unwrap();
     root.role_add("wattle").await.unwrap();
     let permission = etcd_client::Permission::read_write("/mesh/").with_prefix();
     root.role_grant_permission("wattle", permission).await.unwrap();
-    for (user, role) in [("root", "root"), ("wattle", "wattle")] {
-        if role == "root" {
-            root.role_add("root").await.unwrap();
-        }
+    root.role_add("root").await.unwrap();
+    for user in ["root", "wattle"] {
         root.user_add(user, "secret", None).await.unwrap();
-        root.user_grant_role(user, role).await.unwrap();
+        root.user_grant_role(user, user).await.unwrap();
     }
     root.auth_enable().await.unwrap();
+}
 
+/// Ours, with this password in its file.
+fn user(folder: &Path, password: &str) -> EtcdUser {
+    let password_file = folder.join(format!("password-{password}"));
+    fs::write(&password_file, password).unwrap();
+    EtcdUser { name: "wattle".into(), password_file }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_with_users_lets_ours_in() {
+    let cluster = EtcdCluster::start(Version::V36, 1).unwrap();
+    sign_in_with_passwords(&cluster).await;
+
+    let folder = tempfile::tempdir().unwrap();
     let config = |prefix: &str, password: Option<&str>| EtcdConfig {
         endpoints: cluster.urls().iter().map(|url| url.parse().unwrap()).collect(),
         prefix: prefix.parse().unwrap(),
         tls: None,
-        user: password.map(|password| EtcdUser {
-            name: "wattle".into(),
-            password: password.to_owned().into(),
-        }),
+        user: password.map(|password| user(folder.path(), password)),
     };
     let shutdown = Shutdown::new();
     let open = |prefix, password| -> std::sync::Arc<dyn Store> {
@@ -123,6 +131,44 @@ async fn an_etcd_with_users_lets_ours_in() {
         let Err(StoreError::Unavailable(why)) = outcome else { panic!("{outcome:?}") };
         assert!(why.contains("etcdserver:"), "{why}");
     }
+    shutdown.begin();
+}
+
+/// With tokens that say at which change of its users they were given, and that are good for none
+/// after it; and with another password, which is in our file by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_whose_users_change_lets_ours_in_again() {
+    let (folder, pair) = (tempfile::tempdir().unwrap(), KeyPair::generate().unwrap());
+    let (private, public) = (folder.path().join("jwt-key.pem"), folder.path().join("jwt.pem"));
+    fs::write(&private, pair.serialize_pem()).unwrap();
+    fs::write(&public, pair.public_key_pem()).unwrap();
+    let [private, public] = [private, public].map(|path| path.display().to_string());
+    let tokens = format!("jwt,pub-key={public},priv-key={private},sign-method=ES256,ttl=1h");
+    let arguments = ["--auth-token", &tokens];
+    let cluster = EtcdCluster::start_with(Version::V36, 1, None, &arguments).unwrap();
+    sign_in_with_passwords(&cluster).await;
+    let (shutdown, ours) = (Shutdown::new(), user(folder.path(), "secret"));
+    let config = EtcdConfig {
+        endpoints: cluster.urls().iter().map(|url| url.parse().unwrap()).collect(),
+        prefix: "/mesh/".parse().unwrap(),
+        tls: None,
+        user: Some(ours.clone()),
+    };
+    let store = std::sync::Arc::new(Etcd::open(&config, &shutdown).unwrap());
+    let store: std::sync::Arc<dyn Store> = store;
+    done(&store, put("a", "1")).await;
+    let options = etcd_client::ConnectOptions::new().with_user("root", "secret");
+    let connect = || etcd_client::Client::connect(cluster.urls(), Some(options.clone()));
+
+    connect().await.unwrap().user_add("somebody", "else", None).await.unwrap();
+    let revision = done(&store, put("a", "2")).await;
+    assert_eq!(store.get(&key("a")).await.unwrap().unwrap().modified, revision);
+    assert!(store.beat().await.unwrap() > revision);
+
+    fs::write(&ours.password_file, "another\n").unwrap();
+    connect().await.unwrap().user_change_password("wattle", "another").await.unwrap();
+    done(&store, put("a", "3")).await;
+    assert!(store.head().await.is_ok());
     shutdown.begin();
 }
 
