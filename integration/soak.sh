@@ -10,7 +10,7 @@
 #   fleet      the published set of fleets at full size, which writes docs/benchmarks.md
 #
 # All of them, or those named by arguments. What a part said last, where it passed, is in
-# docs/soak/PART.txt; where it didn't, in target/soak/PART.txt.
+# docs/soak/PART.txt; where it didn't, in target/soak/PART.txt. All that it says: target/soak/PART.log.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,15 +21,17 @@ DEVICES=${DEVICES:-40}
 CHAOS_MINUTES=${CHAOS_MINUTES:-30}
 export RUST_BACKTRACE=0 CARGO_TERM_COLOR=never
 
-# Runs a test and prints how it went, of that the lines that match; all that it said, if it failed.
+# Runs a test and prints how it went, of that the lines that match; where it failed, its end. All
+# that it says goes to target/soak/PART.log as it is said.
 run() { # lines to keep, command
-    local keep=$1 said
+    local keep=$1 log=target/soak/$part.log
     shift
     echo "\$ $*"
-    if said=$("$@" 2>&1); then
-        grep -E "^test result: ok. [^0]${keep:+|$keep}" <<<"$said"
+    if "$@" >"$log" 2>&1; then
+        grep -aE "^test result: ok. [^0]${keep:+|$keep}" "$log"
     else
-        echo "$said"
+        tail -n 60 "$log"
+        echo "all that it said: $log"
         return 1
     fi
 }
@@ -71,7 +73,7 @@ faults() {
 }
 
 fleet() {
-    run '^wattle-fleet|^\{|^failed' make --no-print-directory bench-fleet
+    run '^wattle-fleet|^failed' make --no-print-directory bench-fleet
 }
 
 parts=${*:-histories model mesh kernel keys faults fleet}
@@ -85,7 +87,7 @@ mkdir -p docs/soak target/soak
 failed=
 for part in $parts; do
     said=target/soak/$part.txt
-    echo "soak: $part"
+    echo "soak: $part; \`tail -f target/soak/$part.log\` shows it"
     {
         echo "$(uname -sr), $(nproc) processors, $(rustc --version)"
         echo "revision $(git rev-parse --short=12 HEAD), begun $(date --utc '+%F %R')"
