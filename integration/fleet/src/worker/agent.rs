@@ -26,7 +26,7 @@ use super::{
 
 /// As the real agent has them.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// What a frozen agent lets the control plane send before it stands still, HTTP/2's part of it.
 const SMALL_WINDOW: u32 = 1 << 10;
 
