@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 use wattle_model::ReplicaId;
@@ -17,7 +17,8 @@ use wattle_runtime::{clock, files, shutdown::Shutdown};
 
 use crate::{
     admin, advertise,
-    authority::{Authority, CaFiles, follow},
+    authority::{Authority, follow},
+    beginning,
     certificate::OwnCertificate,
     cluster::{self, Cluster},
     config::{Config, StoreChoice},
@@ -33,8 +34,6 @@ use crate::{
 
 /// The embedded store's file in the data directory.
 const STORE: &str = "store.redb";
-/// Beside a CA that `ca init` made and no control plane has begun with.
-pub(crate) const UNUSED_CA: &str = "ca.unused";
 /// How long the tasks behind the calls have to end, once no call is left.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(2);
 
@@ -71,10 +70,10 @@ pub enum Company {
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
     let background = Shutdown::new();
-    let signed = config.store == StoreChoice::Embedded && has_signed(&config)?;
+    let signed = config.store == StoreChoice::Embedded && beginning::has_signed(&config)?;
     let store = open_store(&config, config.store, &background).await?;
     if signed && store.list(&keys::all(), None, 1).await?.items.is_empty() {
-        return Err(lost(&config));
+        return Err(beginning::lost(&config));
     }
     let company = match config.store {
         StoreChoice::Embedded => Company::Alone,
@@ -100,7 +99,7 @@ pub async fn build_on(
     live.ready().await;
 
     // The store knows the CA now.
-    begun(&config.data_dir);
+    beginning::begun(&config.data_dir);
     let Cluster { trust_domain, trust, .. } = cluster;
     let (id, authority) = (ReplicaId::new(rand::random()), Authority::new(trust)?);
     let lifetime = config.certificate_lifetime;
@@ -274,45 +273,6 @@ pub(crate) fn make_data_dir(path: &Path) -> anyhow::Result<()> {
         anyhow::Error::new(error)
             .context(format!("making the data directory {}{advice}", path.display()))
     })
-}
-
-/// Whether the data directory's CA belongs to a store that has begun. Without its records that store
-/// was lost, and a new one with the old CA would look healthy and know nobody. A CA that nobody has
-/// used, made beforehand or at a first start that was interrupted, has a mark beside it.
-fn has_signed(config: &Config) -> anyhow::Result<bool> {
-    let unused = config.data_dir.join(UNUSED_CA);
-    if config.ca != CaFiles::of(&config.data_dir) || unused.exists() {
-        return Ok(false);
-    }
-    let store = store_file(&config.data_dir);
-    let empty = std::fs::metadata(&store).map_or(true, |file| file.len() == 0);
-    let signed = config.ca.key.exists();
-    if empty && signed {
-        return Err(lost(config));
-    }
-    if empty {
-        files::write_private(&unused, b"").with_context(|| unused.display().to_string())?;
-    }
-    Ok(signed)
-}
-
-fn lost(config: &Config) -> anyhow::Error {
-    anyhow!(
-        "{} is lost, and {} is there: put back a copy of the store, `restore` a backup, or move the \
-         CA's files away to begin a new control plane that no machine knows",
-        store_file(&config.data_dir).display(),
-        config.ca.key.display()
-    )
-}
-
-/// From here on a CA without its store is a lost store.
-fn begun(data_dir: &Path) {
-    match std::fs::remove_file(data_dir.join(UNUSED_CA)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            tracing::warn!(%error, file = UNUSED_CA, "not removed from the data directory");
-        }
-        _ => {}
-    }
 }
 
 /// The embedded store's file.

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod advertise;
 pub mod app;
 pub mod authority;
+mod beginning;
 pub mod certificate;
 pub mod cluster;
 pub mod command;

@@ -5,11 +5,7 @@ use wattle_certs::{Ca, TrustDomain};
 use wattle_runtime::{clock, files};
 
 use super::super::place::{self, Place};
-use crate::{
-    app::{self, UNUSED_CA},
-    authority::CaFiles,
-    cluster::random_trust_domain,
-};
+use crate::{app, authority::CaFiles, beginning::UNUSED_CA, cluster::random_trust_domain};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
