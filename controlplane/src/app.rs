@@ -28,7 +28,7 @@ use crate::{
     replica::Replica,
     replicas::{Replicas, Roster},
     services::{self, Services},
-    store::{Store, embedded::Embedded, etcd::Etcd, feed::Feed, keys},
+    store::{Store, embedded::Embedded, etcd::Etcd, feed::Feed},
     stream::Pace,
 };
 
@@ -70,28 +70,40 @@ pub enum Company {
 pub async fn build(config: Config) -> anyhow::Result<Bound> {
     make_data_dir(&config.data_dir)?;
     let background = Shutdown::new();
-    let signed = config.store == StoreChoice::Embedded && beginning::has_signed(&config)?;
-    let store = open_store(&config, config.store, &background).await?;
-    if signed && store.list(&keys::all(), None, 1).await?.items.is_empty() {
-        return Err(beginning::lost(&config));
-    }
-    let company = match config.store {
-        StoreChoice::Embedded => Company::Alone,
-        StoreChoice::Etcd => Company::Others,
+    let (store, cluster, company) = match config.store {
+        StoreChoice::Embedded => {
+            let (store, cluster) = beginning::embedded(&config, &background).await?;
+            (store, cluster, Company::Alone)
+        }
+        StoreChoice::Etcd => {
+            let store = open_store(&config, config.store, &background).await?;
+            let cluster = beginning::in_etcd(&config, store.as_ref()).await?;
+            (store, cluster, Company::Others)
+        }
     };
-    build_on(config, store, company, background).await
+    put_together(config, store, cluster, company, background).await
 }
 
-/// Builds a replica on a store that is open; `background` ends last.
+/// Builds a replica on a store that is open, with a new control plane where it is empty; `background`
+/// ends last.
 pub async fn build_on(
     config: Config,
     store: Arc<dyn Store>,
     company: Company,
     background: Shutdown,
 ) -> anyhow::Result<Bound> {
-    let serving = Shutdown::new();
     let cluster = cluster::open(store.as_ref(), &config.ca, clock::now()).await?;
+    put_together(config, store, cluster, company, background).await
+}
 
+async fn put_together(
+    config: Config,
+    store: Arc<dyn Store>,
+    cluster: Cluster,
+    company: Company,
+    background: Shutdown,
+) -> anyhow::Result<Bound> {
+    let serving = Shutdown::new();
     let (feed, live) = Feed::with_pulse(store.clone(), config.pulse);
     background.spawn("feed", feed.run(background.token()));
     background.spawn("horizon", horizon::keep(store.clone(), background.token()));
@@ -99,7 +111,7 @@ pub async fn build_on(
     live.ready().await;
 
     // The store knows the CA now.
-    beginning::begun(&config.data_dir);
+    beginning::begun(&config, &cluster);
     let Cluster { trust_domain, trust, .. } = cluster;
     let (id, authority) = (ReplicaId::new(rand::random()), Authority::new(trust)?);
     let lifetime = config.certificate_lifetime;
@@ -287,7 +299,10 @@ pub(crate) async fn open_store(
     background: &Shutdown,
 ) -> anyhow::Result<Arc<dyn Store>> {
     match (store, &config.etcd) {
-        (StoreChoice::Etcd, Some(etcd)) => Ok(Arc::new(Etcd::open(etcd, background)?)),
+        (StoreChoice::Etcd, Some(etcd)) => {
+            Etcd::same_for_all(etcd).await?;
+            Ok(Arc::new(Etcd::open(etcd, background)?))
+        }
         (StoreChoice::Etcd, None) => bail!("etcd-endpoints: needed for the store \"etcd\""),
         (StoreChoice::Embedded, _) => {
             let path = store_file(&config.data_dir);

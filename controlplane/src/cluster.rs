@@ -77,13 +77,29 @@ pub async fn open(
     files: &CaFiles,
     now: SystemTime,
 ) -> Result<Cluster, ClusterError> {
+    match find(store, files).await? {
+        Some(found) => Ok(found),
+        None => begin(store, files, now).await,
+    }
+}
+
+/// The control plane that the store holds, if it holds one.
+pub async fn find(store: &dyn Store, files: &CaFiles) -> Result<Option<Cluster>, ClusterError> {
     if let Some(moving) = store.get(&keys::moving()).await? {
         let from = proto::Moving::decode(moving.value).map(|moving| moving.from);
         return Err(ClusterError::Moving(from.unwrap_or_else(|_| "another store".into())));
     }
-    if let Some(stored) = store.get(&keys::cluster()).await? {
-        return found(store, files, &stored).await;
+    match store.get(&keys::cluster()).await? {
+        Some(stored) => found(store, files, &stored).await.map(Some),
+        None => Ok(None),
     }
+}
+
+async fn begin(
+    store: &dyn Store,
+    files: &CaFiles,
+    now: SystemTime,
+) -> Result<Cluster, ClusterError> {
     let (made, new) = make(files, now)?;
     match store.commit(first_transaction(&made, now)).await? {
         Outcome::Committed(revision) => {

@@ -4,6 +4,7 @@ mod backup;
 mod ca;
 mod copy;
 mod create;
+mod init;
 mod place;
 mod restore;
 mod serve;
@@ -32,13 +33,15 @@ enum Command {
     Backup(backup::Backup),
     /// Makes a control plane out of a backup, in an empty store
     Restore(restore::Restore),
-    /// Moves a control plane to another store
+    /// Begins a control plane in a store, or moves one to another store
     #[command(subcommand)]
     Store(Store),
 }
 
 #[derive(Debug, Subcommand)]
 enum Store {
+    /// Begins a new control plane in an empty store, where `serve` doesn't by itself
+    Init(init::Init),
     /// Copies everything into an empty store and compares
     Copy(copy::Copy),
 }
@@ -58,6 +61,7 @@ impl Cli {
             Command::Ca(ca) => ca.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Restore(restore) => restore.run().await,
+            Command::Store(Store::Init(init)) => init.run().await,
             Command::Store(Store::Copy(copy)) => copy.run().await,
         }
     }

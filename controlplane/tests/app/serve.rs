@@ -27,13 +27,14 @@ use wattle_controlplane::{
     app,
     authority::{Authority, CaFiles, Roots, Trust},
     certificate::OwnCertificate,
+    config::Config,
     listener::{Connections, TlsListener},
     store::embedded::Embedded,
 };
 use wattle_model::ReplicaId;
 use wattle_runtime::dial;
 
-use crate::{Running, config, folder, start};
+use crate::{Running, config, folder, start, start_with};
 
 #[tokio::test]
 async fn anybody_may_ask_for_health_and_only_operators_for_reflection() {
@@ -114,6 +115,20 @@ async fn a_lost_store_is_not_replaced_by_an_empty_one() {
     // What a restore leaves that was killed at its very beginning.
     drop(Embedded::open(&store).unwrap());
     let error = app::build(config(folder.path())).await.err().expect("it is empty");
+    assert!(format!("{error:#}").contains("store.redb is lost"), "{error:#}");
+}
+
+/// Nor where its CA lies elsewhere, as new as it may be.
+#[tokio::test]
+async fn a_lost_store_with_a_ca_by_file_is_not_replaced_either() {
+    let (data, mount) = (folder(), folder());
+    let ca = CaFiles::of(mount.path());
+    ca.create(&Ca::generate(&"mesh.example".parse().unwrap(), SystemTime::now())).unwrap();
+    let config = Config { ca, ..config(data.path()) };
+    start_with(config.clone()).await.stop().await;
+    start_with(config.clone()).await.stop().await;
+    std::fs::remove_file(data.path().join("store.redb")).unwrap();
+    let error = app::build(config).await.err().expect("it is lost");
     assert!(format!("{error:#}").contains("store.redb is lost"), "{error:#}");
 }
 

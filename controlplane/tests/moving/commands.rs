@@ -5,9 +5,13 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use tempfile::TempDir;
+use wattle_certs::Ca;
+use wattle_controlplane::authority::CaFiles;
+use wattle_etcd::{EtcdCluster, Version};
 
 /// A machine with a data directory.
 pub(crate) struct Machine {
@@ -76,7 +80,11 @@ impl Machine {
     }
 
     pub(crate) fn serve(&self) -> Running {
-        let mut command = self.command("serve --listen 127.0.0.1:0");
+        self.serve_with("")
+    }
+
+    fn serve_with(&self, arguments: &str) -> Running {
+        let mut command = self.command(&format!("serve --listen 127.0.0.1:0 {arguments}"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -180,6 +188,47 @@ fn a_ca_made_beforehand_is_what_the_first_start_takes() {
     fs::remove_file(machine.data().join("store.redb")).unwrap();
     let lost = machine.refused("serve --listen 127.0.0.1:0");
     assert!(lost.contains("store.redb is lost"), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_plane_begins_on_purpose_where_it_does_not_by_itself() {
+    let etcd = EtcdCluster::start(Version::V36, 1).unwrap();
+    let (machine, url) = (Machine::new(), etcd.urls()[0].clone());
+    let file = |name: &str| machine.folder.path().join(name);
+    let days = Duration::from_secs(3 * 24 * 3600);
+    let ca = Ca::generate(&"mesh.example".parse().unwrap(), SystemTime::now() - days);
+    let files = CaFiles { certificate: file("tls.crt"), key: file("tls.key") };
+    files.create(&ca).unwrap();
+    let place = format!("--store etcd --etcd-endpoints {url} --ca-cert tls.crt --ca-key tls.key");
+    let said = machine.refused(&format!("serve --listen 127.0.0.1:0 {place}"));
+    assert!(said.contains("tls.crt was made 3days ago") && said.contains("store init"), "{said}");
+
+    let init = format!("store init {place}");
+    let said = machine.done(&init);
+    assert!(said.contains("new control plane, mesh.example") && said.contains(&url), "{said}");
+    let running = machine.serve_with(&place);
+    let said = machine.done(&init);
+    assert!(said.contains("mesh.example") && said.contains("nothing was changed"), "{said}");
+    drop(running);
+    drop(machine.serve_with(&place));
+
+    // Those who run would take the new one for their own.
+    let _running = machine.serve_with(&place);
+    let mut client = etcd_client::Client::connect([&url], None).await.unwrap();
+    let all = etcd_client::DeleteOptions::new().with_prefix();
+    client.delete("/wattle/v1/meta/", Some(all)).await.unwrap();
+    let said = machine.refused(&init);
+    assert!(said.contains("a replica runs on it"), "{said}");
+}
+
+#[test]
+fn an_embedded_store_that_was_lost_begins_anew_on_purpose() {
+    let machine = Machine::new();
+    drop(machine.serve());
+    fs::remove_file(machine.data().join("store.redb")).unwrap();
+    assert!(machine.refused("serve --listen 127.0.0.1:0").contains("store init"));
+    assert!(machine.done("store init").contains("a new control plane"));
+    drop(machine.serve());
 }
 
 #[test]

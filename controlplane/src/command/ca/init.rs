@@ -11,7 +11,8 @@ use crate::{app, authority::CaFiles, beginning::UNUSED_CA, cluster::random_trust
 #[command(after_help = "\
 A control plane with an embedded store makes its own CA at its first start; this is for what is \
 started in several places at once. Give both files to every replica (--ca-cert, --ca-key): a secret's \
-mount will do, replicas only read them. Nothing is overwritten.
+mount will do, replicas only read them. Start the first one within an hour, or say `store init` once. \
+Nothing is overwritten.
 
 Examples:
   wattle-controlplane ca init --ca-cert ca.crt --ca-key ca.key

@@ -2,7 +2,8 @@
 //!
 //! `endpoints` owns the rotation among etcd's members and its timeouts; `reads`, `commit`, `watch`,
 //! `lease` and `heartbeat` say what the trait's calls are in etcd's words. `identity` notices an etcd that was
-//! replaced or restored. Nothing here is queued; what isn't answered in time is an error.
+//! replaced or restored, `members` that endpoints are of two. Nothing here is queued; what isn't
+//! answered in time is an error.
 
 mod assembly;
 mod commit;
@@ -13,6 +14,7 @@ mod heartbeat;
 mod identity;
 mod keyspace;
 mod lease;
+mod members;
 mod reads;
 mod settings;
 mod watch;
@@ -24,10 +26,13 @@ use bytes::Bytes;
 use wattle_model::Revision;
 use wattle_runtime::shutdown::Shutdown;
 
-pub use self::settings::{EtcdAddress, EtcdConfig, EtcdPrefix, EtcdUser, TlsFiles};
 use self::{
     endpoints::Endpoints, heartbeat::Heartbeat, identity::Identity, keyspace::Keyspace,
     lease::Lease, reads::Consistency,
+};
+pub use self::{
+    members::TwoClusters,
+    settings::{EtcdAddress, EtcdConfig, EtcdPrefix, EtcdUser, TlsFiles},
 };
 use super::{
     Key, Moment, Outcome, Page, Snapshot, Store, StoreError, Stored, Transaction, Watch,

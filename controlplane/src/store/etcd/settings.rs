@@ -18,6 +18,14 @@ pub struct EtcdConfig {
     pub user: Option<EtcdUser>,
 }
 
+impl fmt::Display for EtcdConfig {
+    /// Where it is, for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let endpoints: Vec<_> = self.endpoints.iter().map(ToString::to_string).collect();
+        write!(f, "etcd under {} at {}", self.prefix, endpoints.join(", "))
+    }
+}
+
 /// PEM files. They are read at every connection: who replaces them restarts nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
