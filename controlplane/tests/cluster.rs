@@ -159,6 +159,63 @@ async fn what_the_horizon_passes_is_forgotten_and_nothing_before() {
     drop(folder);
 }
 
+/// Histories are long: what is left of a few dozen is more than one transaction takes.
+#[tokio::test]
+async fn what_is_large_is_trimmed_as_well() {
+    const NODES: u8 = 36;
+    let (_, store, _folder) = folder_and_open().await;
+    let key = |n: u8| keys::node(&default(), NodeId::new([n; 16]));
+    let labels = |change: u8| {
+        let label = |n: u8| format!("{n:063}={change:063}");
+        let texts: Vec<_> = (0..32).map(label).collect();
+        wattle_model::Labels::from_texts(texts.iter().map(String::as_str)).unwrap()
+    };
+    let body = |change| NodeBody { created_at_millis: 1, labels: labels(change), fixed_name: None };
+    let change = async |number: u8| {
+        for group in (0..NODES).collect::<Vec<_>>().chunks(12) {
+            let mut all = Transaction::default();
+            for n in group {
+                let value = match store.get(&key(*n)).await.unwrap() {
+                    Some(stored) => {
+                        let history = decode_history(&stored.value, stored.modified).unwrap();
+                        encode_changed::<NodeBody>(history, Some(body(number)))
+                    }
+                    None => encode_first(&body(number)),
+                };
+                all = all.put(key(*n), value);
+            }
+            assert!(matches!(store.commit(all).await.unwrap(), Outcome::Committed(_)));
+        }
+    };
+    let start = SystemTime::now();
+    for number in 0..3 {
+        change(number).await;
+    }
+    horizon::advance(store.as_ref(), start).await.unwrap();
+    for number in 3..12 {
+        change(number).await;
+    }
+    let claim = proto::Claim { node_id: vec![1; 16].into(), released_at_millis: 1 };
+    put(&store, keys::name(&default(), &"last".parse().unwrap()), claim.encode_to_vec()).await;
+    let hour = Duration::from_secs(3600);
+    for hours in 1..=48 {
+        horizon::advance(store.as_ref(), start + hour * hours).await.unwrap();
+        if hours == 24 {
+            let mut left = 0;
+            for n in 0..NODES {
+                let stored = store.get(&key(n)).await.unwrap().unwrap();
+                let history: History<NodeBody> =
+                    decode_history(&stored.value, stored.modified).unwrap();
+                assert_eq!(history.past().len(), 9, "of twelve, two are older than the mark");
+                left += stored.value.len();
+            }
+            assert!(left > wattle_controlplane::store::MAX_BYTES, "{left} bytes fit one");
+        }
+    }
+    let left = store.list(&keys::all_names(), None, 10).await.unwrap().items;
+    assert!(left.is_empty(), "what comes after them is swept, too");
+}
+
 /// Tokens and operators: those whose time ran out, and those revoked, go a day later; the live stay.
 #[tokio::test]
 async fn dead_tokens_and_operators_are_forgotten_a_day_after_their_end() {

@@ -28,12 +28,15 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How often the clock is looked at: a machine that was asleep marks soon after.
 const EVERY: Duration = Duration::from_secs(300);
 
-/// Why the horizon stays where it is.
+/// Why the horizon stays where it is, or what lies behind it stays.
 #[derive(Debug, thiserror::Error)]
 pub enum HorizonError {
     /// The store can't be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It was raised, and not all that lies behind it is gone. The next round goes on.
+    #[error("it was raised, and not everything that lies behind it was forgotten: {0}")]
+    Sweep(StoreError),
     /// The record of the horizon can't be read.
     #[error("{0}: missing or malformed")]
     Malformed(Key),
@@ -45,7 +48,7 @@ pub async fn keep(store: Arc<dyn Store>, end: CancellationToken) {
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while end.run_until_cancelled(timer.tick()).await.is_some() {
         if let Err(error) = advance(store.as_ref(), clock::now()).await {
-            tracing::warn!(%error, "horizon not raised");
+            tracing::warn!(%error, "the horizon is not kept as it should be");
         }
     }
 }
@@ -68,7 +71,7 @@ pub async fn advance(store: &dyn Store, now: SystemTime) -> Result<Revision, Hor
         Outcome::Conflict => Ok(before),
         Outcome::Committed(_) => {
             // Every hour, because requests and tokens run out by the clock.
-            let gone = sweep::sweep(store, horizon, now).await?;
+            let gone = sweep::sweep(store, horizon, now).await.map_err(HorizonError::Sweep)?;
             tracing::debug!(%horizon, gone, "horizon kept");
             Ok(horizon)
         }

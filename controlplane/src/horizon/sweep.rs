@@ -11,10 +11,7 @@ use super::{
     DAY, millis,
     rules::{Cutoff, rules},
 };
-use crate::store::{Outcome, Store, StoreError, Transaction};
-
-/// Records of one transaction. A record may take three operations.
-const BATCH: usize = 32;
+use crate::store::{Batch, Operation, Outcome, Store, StoreError};
 
 /// Says how many records were forgotten or shortened.
 pub(super) async fn sweep(
@@ -25,35 +22,48 @@ pub(super) async fn sweep(
     let cutoff = Cutoff { horizon, millis: unix_millis(now).saturating_sub(millis(DAY)) };
     let mut done = 0;
     for (prefix, rule) in rules() {
-        let mut pages = store.snapshot(&prefix).await?.pages;
+        let (mut pages, mut batch) = (store.snapshot(&prefix).await?.pages, Batch::default());
         while let Some(page) = pages.try_next().await? {
-            let mut changes = Vec::new();
             for stored in page {
                 match rule(&stored, cutoff) {
-                    Ok(change) => changes.extend(change),
+                    Ok(None) => {}
+                    Ok(Some(change)) => {
+                        if let Some(full) = batch.add(change) {
+                            done += commit(store, full).await?;
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(key = %stored.key, %error, "record can't be read");
                     }
                 }
             }
-            for batch in changes.chunks(BATCH) {
-                done += commit(store, batch).await?;
-            }
         }
+        done += commit(store, batch).await?;
     }
     Ok(done)
 }
 
 /// All of a batch at once; where one of its records has changed, one by one.
-async fn commit(store: &dyn Store, batch: &[Transaction]) -> Result<usize, StoreError> {
-    let all = batch.iter().cloned().fold(Transaction::default(), Transaction::and);
-    if let Outcome::Committed(_) = store.commit(all).await? {
-        return Ok(batch.len());
+async fn commit(store: &dyn Store, batch: Batch) -> Result<usize, StoreError> {
+    if batch.is_empty() {
+        return Ok(0);
+    }
+    if batch.parts().len() > 1
+        && let Outcome::Committed(_) = store.commit(batch.all()).await?
+    {
+        return Ok(batch.parts().len());
     }
     let mut done = 0;
-    for single in batch {
-        let outcome = store.commit(single.clone()).await?;
-        done += usize::from(outcome != Outcome::Conflict);
+    for single in batch.parts() {
+        match store.commit(single.clone()).await {
+            Ok(outcome) => done += usize::from(outcome != Outcome::Conflict),
+            // One record that can't be written holds up no other.
+            Err(error @ StoreError::TooLarge { .. }) => {
+                let key = single.operations.first().map(Operation::key);
+                tracing::warn!(?key, %error, "an old record stays as it is");
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(done)
 }

@@ -16,11 +16,8 @@ use super::{
     content::{Content, Tally},
     source::Source,
 };
-use crate::store::{Key, Outcome, Store, Stored, Transaction, keys};
+use crate::store::{Batch, Key, Outcome, Store, Stored, Transaction, keys};
 
-/// Records and bytes of one transaction: far enough below what one may have.
-const BATCH: usize = 100;
-const BATCH_BYTES: usize = 512 << 10;
 /// Keys deleted at once of a half-filled store.
 const WIPED: usize = 100;
 /// Keys named of a store that isn't empty.
@@ -39,7 +36,7 @@ pub enum Occupied {
 pub struct Target<'a> {
     store: &'a dyn Store,
     marker: Stored,
-    batch: Transaction,
+    batch: Batch,
     sent: Content,
 }
 
@@ -95,16 +92,15 @@ impl<'a> Target<'a> {
         if half.is_some() || occupied == Occupied::Replace {
             wipe(store, &marker).await?;
         }
-        Ok(Self { store, marker, batch: Transaction::default(), sent: Content::default() })
+        Ok(Self { store, marker, batch: Batch::default(), sent: Content::default() })
     }
 
     /// Takes one more record. It is in the store at the end.
     pub async fn put(&mut self, record: Record, progress: Progress<'_>) -> Result<(), MoveError> {
         self.sent.count(&record);
-        let batch = std::mem::take(&mut self.batch).create(record.key, record.value);
-        self.batch = batch;
-        if self.batch.operations.len() >= BATCH || self.batch.bytes() >= BATCH_BYTES {
-            self.flush().await?;
+        if let Some(full) = self.batch.add(Transaction::default().create(record.key, record.value))
+        {
+            self.write(full).await?;
             progress(self.sent.records());
         }
         Ok(())
@@ -112,7 +108,8 @@ impl<'a> Target<'a> {
 
     /// Compares what is there with what was `sent`, and only then makes it a control plane's.
     pub async fn finish(mut self, sent: Tally, progress: Progress<'_>) -> Result<Moved, MoveError> {
-        self.flush().await?;
+        let rest = std::mem::take(&mut self.batch);
+        self.write(rest).await?;
         progress(self.sent.records());
         let target = tally(self.store).await?;
         if target != sent || self.sent.tally() != sent {
@@ -136,13 +133,12 @@ impl<'a> Target<'a> {
         }
     }
 
-    async fn flush(&mut self) -> Result<(), MoveError> {
-        if self.batch.operations.is_empty() {
+    async fn write(&self, batch: Batch) -> Result<(), MoveError> {
+        if batch.is_empty() {
             return Ok(());
         }
         // Whoever begins as well writes the marker anew.
-        let batch = std::mem::take(&mut self.batch).unchanged(&self.marker);
-        match self.store.commit(batch).await? {
+        match self.store.commit(batch.all().unchanged(&self.marker)).await? {
             Outcome::Committed(_) => Ok(()),
             Outcome::Conflict => Err(MoveError::Contended),
         }

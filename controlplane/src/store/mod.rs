@@ -3,6 +3,7 @@
 //! The trait offers only what etcd 3.4 can do, and every backend enforces the same limits. Nothing
 //! here knows what the keys mean; [`keys`] names them and [`feed`] reads them into the view.
 
+mod batch;
 pub mod embedded;
 pub mod etcd;
 pub mod feed;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use wattle_model::Revision;
 
+pub(crate) use self::batch::Batch;
 pub use self::moments::Moment;
 
 /// Operations in one transaction, at most.

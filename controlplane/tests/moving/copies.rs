@@ -145,6 +145,19 @@ async fn a_target_in_use_is_refused_and_named() {
     }
 }
 
+/// A record may be as large as a transaction, whatever comes before it.
+#[tokio::test]
+async fn large_records_are_copied() {
+    let (from, _) = Place::lived().await;
+    for (n, kilobytes) in [400, 700, 100, 1000, 1, 500].into_iter().enumerate() {
+        let key = Key::new(format!("v1/of-a-later-version/{n}"));
+        from.put(key, vec![7; kilobytes << 10]).await;
+    }
+    let to = Place::empty();
+    let moved = copy(&*from.store, &*to.store).await.unwrap();
+    assert_eq!(moved.source, moved.target);
+}
+
 /// Cut after every so many transactions: half of a copy is nobody's control plane and nobody's source,
 /// and the same command makes it whole.
 #[tokio::test]

@@ -167,6 +167,19 @@ pub(crate) async fn a_snapshot_shows_one_revision(store: Any) {
     assert!(seen.iter().all(|item| item.value == "old" && item.modified <= snapshot.revision));
 }
 
+/// etcd's answers are bounded by bytes, too.
+pub(crate) async fn a_snapshot_of_more_than_one_answer_holds_is_whole(store: Any) {
+    let value = Bytes::from(vec![7; MAX_BYTES - 1000]);
+    for n in 10..28 {
+        done(&store, Transaction::default().put(key(n), value.clone())).await;
+    }
+    let pages: Vec<Vec<Stored>> =
+        store.snapshot(&key("")).await.unwrap().pages.try_collect().await.unwrap();
+    let names: Vec<_> = pages.iter().flatten().map(|stored| stored.key.clone()).collect();
+    assert_eq!(names, (10..28).map(key).collect::<Vec<_>>());
+    assert!(pages.iter().flatten().all(|stored| stored.value == value));
+}
+
 pub(crate) async fn a_watch_tells_whole_transactions_in_order(store: Any) {
     let before = done(&store, put("before", "1")).await;
     let mut watch = store.watch(&key(""), before).await.unwrap();

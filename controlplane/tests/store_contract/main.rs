@@ -30,6 +30,7 @@ macro_rules! contract_suite {
             transactions_at_the_limits_are_done,
             listings_page_in_the_order_of_keys,
             a_snapshot_shows_one_revision,
+            a_snapshot_of_more_than_one_answer_holds_is_whole,
             a_watch_tells_whole_transactions_in_order,
             a_watch_tells_its_prefix_only,
             a_watch_resumes_at_every_revision,

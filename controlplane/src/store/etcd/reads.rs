@@ -106,16 +106,27 @@ impl Client {
     }
 
     pub(super) async fn snapshot(self: &Arc<Self>, prefix: &Key) -> Result<Snapshot, StoreError> {
-        let mark = self.identity.mark();
         let question = Question { span: self.keyspace.span(prefix, None), limit: PAGE, at: None };
-        let first = match self.linear(&question, mark).await? {
-            Ok(answer) => answer,
-            Err(failure) => return Err(failure.into()),
-        };
+        let first = self.first(question).await?;
         let revision = first.revision;
         let rest =
             Rest { client: self.clone(), prefix: prefix.clone(), revision, next: Some(first) };
         Ok(Snapshot { revision, pages: stream::try_unfold(rest, Rest::next_page).boxed() })
+    }
+
+    /// What a snapshot begins with: linearizably or not at all, and a part of it where all of it is too
+    /// much for one answer.
+    async fn first(&self, mut question: Question) -> Result<Answer, StoreError> {
+        let mark = self.identity.mark();
+        loop {
+            match self.linear(&question, mark).await? {
+                Ok(answer) => return Ok(answer),
+                Err(failure) if failure.kind == Kind::TooLarge && question.limit > 1 => {
+                    question.limit /= 2;
+                }
+                Err(failure) => return Err(failure.into()),
+            }
+        }
     }
 
     /// Tries until there is an answer, for a while.
