@@ -48,16 +48,19 @@ pub(super) async fn keep(
     Err(StoreError::Unavailable(format!("{key} changes all the time")))
 }
 
-/// The record an instant later.
+/// The record an instant later. What was seen in the future, by another replica's clock or by one that
+/// has since been set back, is left as it is while the replica is there: two that disagree would write
+/// it by turns for ever.
 fn renewed(mut record: proto::Addresses, present: &[String], now: u64) -> proto::Addresses {
-    for known in &mut record.addresses {
-        let age = now.abs_diff(known.seen_at_millis);
-        if age >= millis(NOTED_EVERY) && present.contains(&known.address) {
+    record.addresses.retain_mut(|known| {
+        if !present.contains(&known.address) {
+            return now.abs_diff(known.seen_at_millis) < millis(KEPT);
+        }
+        if now.saturating_sub(known.seen_at_millis) >= millis(NOTED_EVERY) {
             known.seen_at_millis = now;
         }
-    }
-    // What was seen in the future, by a clock that has since been set back, ages as anything else.
-    record.addresses.retain(|known| now.abs_diff(known.seen_at_millis) < millis(KEPT));
+        true
+    });
     for address in present {
         let known = record.addresses.iter().any(|known| known.address == *address);
         if !known && record.addresses.len() < MAX_ADDRESSES {
@@ -115,6 +118,25 @@ mod tests {
         assert_ne!(renewed(first.clone(), &present(&["a"]), now + 10 * MINUTE), first);
         let crowd: Vec<_> = (0..1000).map(|n| n.to_string()).collect();
         assert_eq!(renewed(first, &crowd, now).addresses.len(), MAX_ADDRESSES);
+    }
+
+    /// Each looks every two seconds.
+    #[test]
+    fn replicas_whose_clocks_differ_come_to_rest() {
+        for apart in [9, 11, 59, 61, 60 * 24 * 400] {
+            let (now, both) = (1_000_000 * MINUTE, present(&["a", "b"]));
+            let mut record = renewed(proto::Addresses::default(), &both, now);
+            let mut written = 0;
+            for second in (0..600).step_by(2) {
+                for clock in [now, now + apart * MINUTE] {
+                    let next = renewed(record.clone(), &both, clock + second * 1000);
+                    written += u64::from(next != record);
+                    record = next;
+                }
+            }
+            assert!(written <= 2, "{apart} minutes apart: written {written} times in ten minutes");
+            assert_eq!(texts(&record), ["a", "b"]);
+        }
     }
 
     #[test]
