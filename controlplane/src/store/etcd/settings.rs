@@ -150,14 +150,18 @@ impl FromStr for EtcdPrefix {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // Ending with a slash, no prefix is the beginning of another one's keys.
-        let good =
-            text.ends_with('/') && text.len() <= 200 && text.bytes().all(|c| c.is_ascii_graphic());
+        // Ending with a slash, and as ours begin with `v1/`, no prefix is the beginning of another one's
+        // keys.
+        let good = text.ends_with('/')
+            && text.len() <= 200
+            && text.bytes().all(|c| c.is_ascii_graphic())
+            && text.split('/').all(|part| part != "v1");
         if good {
             return Ok(Self(text.to_owned()));
         }
         Err(format!(
-            "{text:?} is no prefix such as /wattle/: visible ASCII, at most 200 of them, with a slash at the end"
+            "{text:?} is no prefix such as /wattle/: visible ASCII, at most 200 of them, with a slash at \
+             the end and no part that is v1"
         ))
     }
 }
@@ -211,8 +215,10 @@ mod tests {
 
     #[test]
     fn a_prefix_ends_with_a_slash() {
-        assert_eq!("/a/b/".parse::<EtcdPrefix>().unwrap().as_str(), "/a/b/");
-        for bad in ["", "/wattle", "/a b/", "/ä/"] {
+        for good in ["/a/b/", "/", "/v10/"] {
+            assert_eq!(good.parse::<EtcdPrefix>().unwrap().as_str(), good);
+        }
+        for bad in ["", "/wattle", "/a b/", "/ä/", "/wattle/v1/", "v1/", "/a/v1/b/"] {
             assert!(bad.parse::<EtcdPrefix>().is_err(), "{bad}");
         }
     }
