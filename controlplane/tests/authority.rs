@@ -182,3 +182,19 @@ async fn a_file_that_makes_no_sense_leaves_the_key_that_does() {
     let problem = follow::look(&authority, &place.files(), place.store.as_ref()).await.unwrap();
     assert!(problem.is_some() && authority.now().ca.pin() == pin);
 }
+
+/// Said as any other problem of the CA, and the replica goes on with what it knows.
+#[tokio::test]
+async fn roots_that_make_no_sense_leave_those_that_do() {
+    let place = Place::new();
+    let cluster = place.open(&place.files()).await.unwrap();
+    let (pin, authority) = (cluster.trust.ca.pin(), Authority::new(cluster.trust).unwrap());
+    for value in [&b"\xff\xff"[..], b""] {
+        let put = Transaction::default().put(keys::cluster(), value.to_vec().into());
+        assert!(matches!(place.store.commit(put).await.unwrap(), Outcome::Committed(_)));
+        let problem = follow::look(&authority, &place.files(), place.store.as_ref()).await.unwrap();
+        let named = |problem: &String| problem.contains("v1/meta/cluster");
+        assert!(problem.as_ref().is_some_and(named), "{problem:?}");
+        assert_eq!(authority.now().ca.pin(), pin);
+    }
+}

@@ -39,41 +39,51 @@ pub async fn keep(
         if problem != said {
             said = problem;
             if !said.is_empty() {
-                tracing::error!(problem = said, "this replica's CA key is not what it should be");
+                tracing::error!(
+                    problem = said,
+                    "the CA is not what it should be: this replica goes on with what it had"
+                );
             }
         }
     }
 }
 
-/// Looks once. Returns what is wrong with the files: the replica goes on with the key it has.
+/// Looks once. Returns what is wrong with the files or the store's roots: the replica goes on with
+/// what it has.
 pub async fn look(
     authority: &Authority,
     files: &CaFiles,
     store: &dyn Store,
 ) -> Result<Option<String>, StoreError> {
     let Some(stored) = store.get(&keys::cluster()).await? else { return Ok(None) };
-    let corrupt = |what: String| StoreError::Corrupt(format!("{}: {what}", stored.key));
-    let record =
-        proto::Cluster::decode(stored.value.clone()).map_err(|e| corrupt(e.to_string()))?;
-    let roots = Roots::read(&record).map_err(|error| corrupt(error.to_string()))?;
+    let record = proto::Cluster::decode(stored.value.clone()).map_err(|e| e.to_string());
+    let read = record.and_then(|record| {
+        let roots = Roots::read(&record).map_err(|error| error.to_string())?;
+        Ok((record, roots))
+    });
+    let (record, roots) = match read {
+        Ok(read) => read,
+        Err(what) => return Ok(Some(format!("{}: {what}", stored.key))),
+    };
     let files = files.clone();
     let trusted = roots.trusted().to_vec();
     let read = tokio::task::spawn_blocking(move || files.read_key_of(&trusted)).await;
     let read = read.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let before = authority.now();
-    let (ca, problem) = match read {
+    let (ca, mut problem) = match read {
         Ok(ca) if ca.pin() == before.ca.pin() => (before.ca.clone(), None),
         Ok(ca) => (Arc::new(ca), None),
         Err(error) => (before.ca.clone(), Some(error.to_string())),
     };
     // Nothing is signed with a newer root before the store says so: nobody gives it up then.
     if let Some(roots) = announce(store, &stored, record, roots, &ca).await? {
-        take(authority, &before, Trust::new(ca, roots));
+        problem = take(authority, &before, Trust::new(ca, roots)).or(problem);
     }
     Ok(problem)
 }
 
-fn take(authority: &Authority, before: &Trust, trust: Trust) {
+/// Returns why it can't be taken.
+fn take(authority: &Authority, before: &Trust, trust: Trust) -> Option<String> {
     let (pin, trusted) = (trust.ca.pin(), trust.roots.trusted().len());
     match authority.replace(trust) {
         Ok(false) => {}
@@ -81,8 +91,9 @@ fn take(authority: &Authority, before: &Trust, trust: Trust) {
             tracing::info!(root = %pin, "another root signs from now on");
         }
         Ok(true) => tracing::info!(trusted, "the roots have changed"),
-        Err(error) => tracing::error!(%error, "the store's roots can't be used"),
+        Err(error) => return Some(format!("the store's roots can't be used: {error}")),
     }
+    None
 }
 
 /// The first replica that is to sign with a newer root says so: from then on agents want certificates
