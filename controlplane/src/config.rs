@@ -35,8 +35,10 @@ const DEFAULT_LISTEN: &str = "0.0.0.0:7443";
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
-/// Below this, certificates would run out between two looks at the clock.
-const SHORTEST_LIFETIME: Duration = Duration::from_secs(60);
+/// Below this, certificates would run out between two looks at the clock; none need live longer than a
+/// year, and far above that no date can be written.
+const LIFETIMES: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(31_557_600);
 /// Below this, comparing would be most of what a control plane does.
 const SHORTEST_AUDIT: Duration = Duration::from_secs(1);
 
@@ -138,7 +140,8 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_socket: Option<PathBuf>,
 
-    /// How long the certificates of nodes live; they renew at two thirds of it [default: 24h]
+    /// How long the certificates of nodes live, a year at most; they renew at two thirds of it
+    /// [default: 24h]
     #[arg(long, env = "WATTLE_CERTIFICATE_LIFETIME", value_name = "DURATION")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate_lifetime: Option<Span>,
@@ -221,9 +224,10 @@ impl Settings {
         let listen = self.listen.unwrap_or(DEFAULT_LISTEN.parse().expect("it is an address"));
         let lifetime = self.certificate_lifetime.map_or(DEFAULT_LIFETIME, |span| span.0);
         ensure!(
-            lifetime >= SHORTEST_LIFETIME,
-            "certificate-lifetime: at least {}",
-            humantime::format_duration(SHORTEST_LIFETIME)
+            LIFETIMES.contains(&lifetime),
+            "certificate-lifetime: from {} to {}",
+            humantime::format_duration(*LIFETIMES.start()),
+            humantime::format_duration(*LIFETIMES.end())
         );
         let heartbeat = self.heartbeat.map_or(DEFAULT_HEARTBEAT, |span| span.0);
         ensure!(
@@ -421,6 +425,8 @@ mod tests {
         assert!(wrong.contains("drain-grace") && wrong.contains("soon"), "{wrong}");
         let short = said("", "--certificate-lifetime 1s");
         assert!(short.contains("certificate-lifetime"), "{short}");
+        let long = said("", "--certificate-lifetime 10000years");
+        assert!(long.contains("certificate-lifetime") && long.contains("1year"), "{long}");
         let eager = said("", "--anti-entropy 10ms");
         assert!(eager.contains("anti-entropy"), "{eager}");
         let slow = said("", "--heartbeat 10m");
