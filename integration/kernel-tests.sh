@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-tests=${KERNEL_TESTS:-wattle_agent kernel_dataplane kernel_host kernel_keys kernel_smoke endpoints keys mesh moves policy tokens}
+tests=${KERNEL_TESTS:-wattle_agent kernel_dataplane kernel_host kernel_keys kernel_loss kernel_smoke endpoints keys mesh moves policy tokens}
 
 # Builds one test and prints the path of its binary. The packages are those of `make unit` and
 # `make e2e`, so that dependencies are built with the same features, once.
@@ -46,9 +46,9 @@ fi
 # shellcheck disable=SC2016,SC2086 # expanded where it runs; a list of words
 RUST_BACKTRACE=0 VM_TIMEOUT=${VM_TIMEOUT:-1500} VM_MEMORY=${VM_MEMORY:-3072} $run sh -c '
     export WATTLE_TEST_DATAPLANE=kernel ${1:+WATTLE_TEST_EMULATED=1} ${2:+WATTLE_SEEDS=$2}
-    export WATTLE_TEST_NODES=${3:-4} WATTLE_TEST_BINARIES=$4
-    binaries=$5
-    shift 5
+    export WATTLE_TEST_NODES=${3:-4} WATTLE_TEST_BINARIES=$4 WATTLE_LOSS_SECONDS=$5
+    binaries=$6
+    shift 6
     echo "kernel tests: running on Linux $(uname -r)"
     failed=0
     for binary in $binaries; do
@@ -66,4 +66,4 @@ RUST_BACKTRACE=0 VM_TIMEOUT=${VM_TIMEOUT:-1500} VM_MEMORY=${VM_MEMORY:-3072} $ru
     done
     exit $failed
 ' sh "$emulated" "${WATTLE_SEEDS-}" "${WATTLE_TEST_NODES-}" "${WATTLE_TEST_BINARIES-}" \
-    "$binaries" "$@"
+    "${WATTLE_LOSS_SECONDS-}" "$binaries" "$@"

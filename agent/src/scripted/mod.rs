@@ -110,13 +110,17 @@ pub(crate) struct Replica {
     pub(crate) authority: Arc<Authority>,
     pub(crate) enrollment: Enrollment,
     streams: mpsc::Receiver<Stream>,
-    _server: JoinSet<()>,
+    server: JoinSet<()>,
 }
 
 impl Replica {
     /// Listens on a free port.
     pub(crate) async fn start(authority: &Arc<Authority>) -> Self {
-        let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), authority).await
+    }
+
+    async fn start_at(address: SocketAddr, authority: &Arc<Authority>) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, streams) = mpsc::channel(8);
         let enrollment = Enrollment::new(authority.clone(), &address);
@@ -125,13 +129,29 @@ impl Replica {
         let tls = TlsAcceptor::from(Arc::new(tls(authority)));
         let mut server = JoinSet::new();
         server.spawn(serve(listener, tls, routes));
-        Self { address, authority: authority.clone(), enrollment, streams, _server: server }
+        Self { address, authority: authority.clone(), enrollment, streams, server }
+    }
+
+    /// Goes away, with all its connections.
+    pub(crate) async fn stop(&mut self) {
+        self.server.shutdown().await;
+    }
+
+    /// Is back where it was.
+    pub(crate) async fn come_back(&mut self) {
+        let (address, authority) = (self.address.parse().unwrap(), self.authority.clone());
+        *self = Self::start_at(address, &authority).await;
     }
 
     /// The next stream that an agent opens; it has said Hello.
     pub(crate) async fn stream(&mut self) -> Stream {
         let stream = timeout(PATIENCE, self.streams.recv()).await;
         stream.expect("an agent should have connected").unwrap()
+    }
+
+    /// A stream that an agent has opened already.
+    pub(crate) fn stream_now(&mut self) -> Option<Stream> {
+        self.streams.try_recv().ok()
     }
 
     /// Nobody connects for a while.

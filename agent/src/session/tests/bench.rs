@@ -35,6 +35,8 @@ pub(super) struct Bench {
     pub(super) replica: Replica,
     pub(super) device: FakeDevice,
     pub(super) folder: TempDir,
+    /// What the agent takes for this machine until it looks at it.
+    pub(super) host: Host,
 }
 
 pub(super) struct Running {
@@ -62,7 +64,8 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         StateDir::open(folder.path()).unwrap().save_identity(&identity).unwrap();
         let device = FakeDevice::new(wireguard_key::public(&identity.wireguard_key).unwrap());
-        Self { replica, device, folder }
+        let host = Host::with_addresses(&["192.0.2.7/24"]);
+        Self { replica, device, folder, host }
     }
 
     /// Starts the agent on what the state directory holds.
@@ -94,7 +97,7 @@ impl Bench {
                 via: [].into(),
             },
             declared: vec![wattle_model::Endpoint::new(([192, 0, 2, 7], 51820).into()).unwrap()],
-            host: Host::with_addresses(&["192.0.2.7/24"]),
+            host: self.host.clone(),
         };
         let agent = Agent::build(build).await.unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

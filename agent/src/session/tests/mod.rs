@@ -1,6 +1,7 @@
 //! The whole agent against a scripted control plane over real TLS, with a device in memory: send,
 //! expect, cut the link, expect the resume.
 
+mod away;
 mod bench;
 mod ends;
 mod keys;
