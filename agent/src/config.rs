@@ -90,7 +90,8 @@ pub struct DeviceArgs {
     /// The UDP port that WireGuard listens on; 0 lets it choose one.
     #[arg(long, env = "WATTLE_AGENT_LISTEN_PORT", default_value_t = 51820)]
     pub listen_port: u16,
-    /// The link's MTU [default: the underlay's, less the 60 or 80 bytes that WireGuard adds].
+    /// The link's MTU, whatever the network's is [default: the network's; where it has none, the
+    /// underlay's, less the 60 or 80 bytes that WireGuard adds].
     #[arg(long, env = "WATTLE_AGENT_MTU", value_parser = value_parser!(u32).range(576..=65_455))]
     pub mtu: Option<u32>,
     /// The mark on the tunnel's own packets, and the number of the interface's own routing table,

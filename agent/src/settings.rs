@@ -7,7 +7,9 @@ use bytes::Bytes;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
-use wattle_model::{Endpoint, InvalidAddress, NetworkName, NodeName, address_from_bytes};
+use wattle_model::{
+    Endpoint, InvalidAddress, InvalidMtu, Mtu, NetworkName, NodeName, address_from_bytes,
+};
 use wattle_proto::{Invalid as _, InvalidField, entry, sync};
 
 use crate::state::text;
@@ -29,6 +31,9 @@ pub(crate) struct Settings {
     /// Where the control plane sees this machine, with its listen port.
     #[serde(default)]
     pub(crate) observed: Option<SocketAddr>,
+    /// The MTU of the network's links, in bytes, where the path isn't to decide.
+    #[serde(default)]
+    pub(crate) mtu: Option<u32>,
 }
 
 /// Overlay addresses and the network's ranges, by family.
@@ -80,8 +85,18 @@ impl TryFrom<&sync::Config> for Settings {
                 .transpose()
                 .field("config.observed_endpoint")?
                 .map(|endpoint| endpoint.socket_addr()),
+            mtu: mtu(config).field("config.mtu")?,
         })
     }
+}
+
+/// One that would take IPv6 away from the link is refused.
+fn mtu(config: &sync::Config) -> Result<Option<u32>, InvalidMtu> {
+    let mtu = Mtu::wished(config.mtu)?;
+    if let (Some(mtu), false) = (mtu, config.ipv6.is_empty()) {
+        mtu.check_ipv6()?;
+    }
+    Ok(mtu.map(Mtu::bytes))
 }
 
 /// Reads addresses and ranges alone: all that the answer to a validation has.
@@ -158,5 +173,19 @@ mod tests {
         assert_eq!(error, "config.ipv4_range: the length 33 is more than the address has bits");
         let wrong = sync::Config { ipv4: Bytes::from_static(&[0; 16]), ..config() };
         assert!(Settings::try_from(&wrong).unwrap_err().to_string().starts_with("config.ipv4: "));
+    }
+
+    #[test]
+    fn an_mtu_is_one_that_a_link_can_have() {
+        let read = |mtu, ipv6: &'static [u8]| {
+            let config = sync::Config { mtu, ipv6: Bytes::from_static(ipv6), ..config() };
+            Settings::try_from(&config).map(|settings| settings.mtu).map_err(|e| e.to_string())
+        };
+        assert_eq!((read(0, &[]), read(1380, &[1; 16])), (Ok(None), Ok(Some(1380))));
+        assert_eq!(read(1000, &[]), Ok(Some(1000)));
+        assert_eq!(read(5, &[]), Err("config.mtu: 576 to 65455 bytes, got 5".into()));
+        assert!(
+            read(1000, &[1; 16]).unwrap_err().starts_with("config.mtu: 1000 bytes are too few")
+        );
     }
 }

@@ -180,6 +180,7 @@ fn first_transaction(made: &Cluster, now: SystemTime) -> Transaction {
         ipv6_range: random_ula(),
         mode: Mode::Mesh,
         key_rotation_seconds: 0,
+        mtu: None,
     };
     Transaction::default()
         .as_read(keys::moving(), None)

@@ -12,7 +12,9 @@ use std::{
 };
 
 use serde_json::Value;
-use wattle_integration::{Agent, Cluster, Host, Process, Settings, binary, ping, run, wait_until};
+use wattle_integration::{
+    Agent, Cluster, Flow, Host, Process, Settings, binary, ping, run, wait_until,
+};
 
 /// Generous: an emulated machine is 10 to 15 times slower, and what emulates it may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -420,6 +422,70 @@ fn a_default_route_through_the_mesh_spares_the_tunnel_and_the_mtu_is_the_path_s(
     assert!(status(&one)["data_plane"]["repairs"].get("mtu").is_none(), "nobody meddled");
     mtu_is(&one, &two, 1320);
     vxlan_inside(&one, &two);
+}
+
+/// The network's MTU is given to links that packets flow through, and taken back; what a machine's own
+/// administrator says counts more.
+#[test]
+fn the_network_s_mtu_changes_under_traffic() {
+    let (cluster, token) = cluster();
+    let mut one = cluster.agent("n1", &token).unwrap();
+    let two = cluster.agent("n2", &token).unwrap();
+    let [here, there] = [&one, &two].map(|agent| agent.addresses().unwrap());
+    wait_pings(&one, there[0]);
+    wait_pings(&two, here[1]);
+    settle(&one);
+    settle(&two);
+    let interval = Duration::from_millis(50);
+    let flows = [(&one, there[0]), (&two, here[1])]
+        .map(|(from, to)| Flow::start(from.host(), to, interval).unwrap());
+    let before = [&one, &two].map(link_number);
+
+    for (said, bytes) in [("1380", 1380), ("1280", 1280), ("auto", 1420)] {
+        let begun = Instant::now();
+        cluster.control_plane.wattle(&["network", "update", "default", "--mtu", said]).unwrap();
+        wait_mtu(&one, bytes);
+        wait_mtu(&two, bytes);
+        println!("an MTU of {said} arrived in {:.1} s", begun.elapsed().as_secs_f32());
+        mtu_is(&one, &two, bytes);
+    }
+    let refused = cluster.control_plane.wattle(&["network", "update", "default", "--mtu", "1279"]);
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("1279 bytes are too few where there is IPv6"), "{refused}");
+    for flow in flows {
+        let seen = flow.stop().unwrap();
+        println!("{} of {} packets lost while the MTU changed", seen.lost, seen.sent);
+        assert!(seen.sent > 50 && seen.lost == 0, "{seen:?}");
+    }
+    assert_eq!([&one, &two].map(link_number), before, "the links are the same");
+
+    one.kill().unwrap();
+    one.restart_with(&["--mtu", "1350"]).unwrap();
+    cluster.control_plane.wattle(&["network", "update", "default", "--mtu", "1400"]).unwrap();
+    wait_mtu(&two, 1400);
+    settle(&two);
+    output(two.host(), "ip link set wattle0 mtu 9000");
+    wait_mtu(&two, 1400);
+    settle(&one);
+    for (agent, mtu, from, repairs) in [(&one, 1350, "flag", 0), (&two, 1400, "network", 1)] {
+        wait_mtu(agent, mtu);
+        let plane = &status(agent)["data_plane"];
+        let repaired = plane["repairs"]["mtu"].as_u64().unwrap_or_default();
+        assert_eq!((&plane["mtu_from"], repaired), (&from.into(), repairs), "{plane}");
+    }
+}
+
+fn link_number(agent: &Agent) -> String {
+    let link = output(agent.host(), "ip -o link show wattle0");
+    link.split(':').next().unwrap().to_owned()
+}
+
+fn wait_mtu(agent: &Agent, bytes: u32) {
+    wait_until(&format!("an MTU of {bytes} on {}", agent.name()), LIMIT, || {
+        let link = output(agent.host(), "ip -o link show wattle0");
+        Ok(link.contains(&format!("mtu {bytes} ")).then_some(()))
+    })
+    .unwrap();
 }
 
 /// Pings that may not be cut pass at this size, and not a byte above.

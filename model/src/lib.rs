@@ -10,6 +10,7 @@ mod id;
 mod join_token;
 mod key;
 mod labels;
+mod mtu;
 mod name;
 mod peer;
 mod policy;
@@ -26,6 +27,7 @@ pub use id::{
 pub use join_token::{InvalidJoinToken, JoinToken, TokenSecret};
 pub use key::{InvalidKey, PrivateKey, PublicKey};
 pub use labels::{InvalidLabel, Labels};
+pub use mtu::{InvalidMtu, Mtu};
 pub use name::{InvalidName, NetworkName, NodeName, OperatorName, PolicyName};
 pub use peer::PeerSpec;
 pub use policy::{Mode, Policy};

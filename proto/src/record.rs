@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
-use wattle_model::{History, Labels, Mode, NodeName, Policy, Revision, Traits, Version};
+use wattle_model::{History, Labels, Mode, Mtu, NodeName, Policy, Revision, Traits, Version};
 
 use crate::{Invalid, InvalidField, store};
 
@@ -86,6 +86,8 @@ pub struct NetworkBody {
     pub mode: Mode,
     /// How old its nodes' WireGuard keys may become, in seconds; 0 for no limit.
     pub key_rotation_seconds: u64,
+    /// Of its nodes' links; what the path carries where there is none.
+    pub mtu: Option<Mtu>,
 }
 
 impl Body for NetworkBody {
@@ -100,6 +102,7 @@ impl Body for NetworkBody {
             ipv6_range: self.ipv6_range.clone(),
             mode: mode.into(),
             key_rotation_seconds: self.key_rotation_seconds,
+            mtu: self.mtu.map_or(0, Mtu::bytes),
         }
         .encode_to_vec()
         .into()
@@ -118,6 +121,7 @@ impl Body for NetworkBody {
             ipv6_range: body.ipv6_range,
             mode,
             key_rotation_seconds: body.key_rotation_seconds,
+            mtu: Mtu::wished(body.mtu).field("network.mtu")?,
         })
     }
 }

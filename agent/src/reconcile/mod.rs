@@ -65,10 +65,34 @@ pub(crate) struct MeshStatus {
     pub(crate) verified: Revision,
     /// The link's MTU.
     pub(crate) mtu: u32,
+    /// Why it is to be so.
+    pub(crate) mtu_from: MtuFrom,
     /// How often somebody else's changes were put right.
     pub(crate) repairs: Repairs,
     /// What went wrong last, until it goes right.
     pub(crate) errors: Vec<String>,
+}
+
+/// Who decided on the link's MTU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MtuFrom {
+    /// It is what the path carries.
+    Path,
+    /// The network has one.
+    Network,
+    /// This machine's administrator.
+    Here,
+}
+
+impl MtuFrom {
+    /// As statuses call it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Network => "network",
+            Self::Here => "flag",
+        }
+    }
 }
 
 /// Where the device hears from a peer behind NAT.

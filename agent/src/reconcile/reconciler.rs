@@ -22,7 +22,7 @@ use wattle_plan::{
 };
 
 use super::{
-    Applied, Change, Description, Mesh, MeshStatus, REQUESTS, Request, Sighting,
+    Applied, Change, Description, Mesh, MeshStatus, MtuFrom, REQUESTS, Request, Sighting,
     drift::{Drift, faults},
 };
 use crate::{
@@ -75,6 +75,26 @@ pub(crate) struct Wishes {
     pub(crate) via: BTreeMap<IpNet, NodeName>,
 }
 
+/// What somebody wishes the MTU to be, the first one first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Wished {
+    /// This machine's administrator.
+    here: Option<u32>,
+    /// Operators, for the whole network.
+    network: Option<u32>,
+}
+
+impl Wished {
+    /// Who decides, and on what; the path, which may not be known, where nobody wishes anything.
+    fn choose(self, path: impl FnOnce() -> Option<u32>) -> (MtuFrom, Option<u32>) {
+        match (self.here, self.network) {
+            (Some(bytes), _) => (MtuFrom::Here, Some(bytes)),
+            (None, Some(bytes)) => (MtuFrom::Network, Some(bytes)),
+            (None, None) => (MtuFrom::Path, path()),
+        }
+    }
+}
+
 /// What goes on around the device.
 pub(crate) struct Surroundings {
     /// This machine's addresses.
@@ -94,7 +114,7 @@ pub(crate) struct Reconciler {
     observed_at: Option<SocketAddr>,
     surroundings: Surroundings,
     interface: String,
-    mtu: Option<u32>,
+    mtu: Wished,
     /// The device is known to be as desired: a look found nothing to do, and since then only
     /// changes were made that the device took. Anything else found is somebody else's doing.
     in_step: bool,
@@ -134,12 +154,16 @@ impl Reconciler {
             applied: Revision::ZERO,
             verified: Revision::ZERO,
             mtu: 0,
+            mtu_from: MtuFrom::Path,
             repairs: BTreeMap::new(),
             errors: Vec::new(),
         });
         let (sightings, seen) = watch::channel(Vec::new());
         let addresses = settings.addresses.on_interface();
-        let device = DeviceSpec { listen_port, addresses, mtu: mtu.unwrap_or(DEFAULT_MTU), mark };
+        let mtu = Wished { here: mtu, network: settings.mtu };
+        let (_, first) = mtu.choose(|| None);
+        let first = first.unwrap_or(DEFAULT_MTU);
+        let device = DeviceSpec { listen_port, addresses, mtu: first, mark };
         let mut desired = Desired::new(own, device);
         desired.via = via;
         let reconciler = Self {
@@ -227,6 +251,7 @@ impl Reconciler {
         if let Some(settings) = change.settings {
             self.desired.readdress(settings.addresses.on_interface());
             self.observed_at = settings.observed;
+            self.mtu.network = settings.mtu;
         }
         let reset = matches!(change.update, Update::Reset(_));
         let touched = self.desired.apply(change.update).filter(|_| !resettled);
@@ -349,13 +374,17 @@ impl Reconciler {
         Ok(self.blame(&ops, failed))
     }
 
-    /// The MTU is the path's, unless somebody wishes another.
+    /// The MTU is the path's, unless somebody wishes another. It is changed on the link as it is:
+    /// sessions don't notice.
     fn size(&mut self, host: &Host, observed: &Observed) {
         let endpoints = observed.peers.values().filter_map(|peer| peer.endpoint);
         let path = || host.tunnel_mtu(endpoints.map(|endpoint| endpoint.ip()));
-        let mtu = self.mtu.or_else(path).unwrap_or(self.desired.device.mtu);
+        let (from, bytes) = self.mtu.choose(path);
+        let mtu = bytes.unwrap_or(self.desired.device.mtu);
         let before = std::mem::replace(&mut self.desired.device.mtu, mtu);
         self.in_step &= before == mtu;
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.mtu_from, from) != from);
     }
 
     /// It had been right, and nobody wished it changed.

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use wattle_model::{PeerSpec, PrivateKey, Revision};
-use wattle_plan::Update;
+use wattle_plan::{Op, Update};
 
 use super::{Change, Mesh, Open, Reconciler, Surroundings, Wishes};
 use crate::{
@@ -38,6 +38,7 @@ fn settings(observed: Option<&str>) -> Settings {
         },
         control_planes: vec![],
         observed: observed.map(|at| at.parse().unwrap()),
+        mtu: None,
     }
 }
 
@@ -61,6 +62,10 @@ struct Bench {
 
 impl Bench {
     async fn new(observed: Option<&str>) -> Self {
+        Self::with(&settings(observed), wishes()).await
+    }
+
+    async fn with(settings: &Settings, wishes: Wishes) -> Self {
         let private_key = PrivateKey::new([0xaa; 32]);
         let device = FakeDevice::new(wireguard_key::public(&private_key).unwrap());
         let opened = device.clone();
@@ -69,11 +74,10 @@ impl Bench {
             Box::pin(async move { Ok(Box::new(device.open()) as _) })
         });
         let host = watch::Sender::new(Arc::new(Host::with_addresses(&["192.0.2.7/24"])));
-        let settings = settings(observed);
         let noticed = Arc::new(Notify::new());
         let surroundings = Surroundings { host: host.subscribe(), noticed: noticed.clone() };
         let opened =
-            Reconciler::open(open, NODE, (private_key, vec![]), wishes(), &settings, surroundings)
+            Reconciler::open(open, NODE, (private_key, vec![]), wishes, settings, surroundings)
                 .await;
         let (reconciler, mesh) = opened.unwrap();
         let ended = CancellationToken::new();
@@ -223,4 +227,51 @@ async fn the_mtu_follows_the_path() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(bench.device.observed().mtu, 1420);
     assert_eq!(repairs(&bench), [], "nobody meddled");
+}
+
+/// The path's, then the network's where it has one; and this machine's administrator has the last word.
+#[tokio::test(start_paused = true)]
+async fn the_network_s_mtu_counts_more_than_the_path_and_less_than_the_flag() {
+    let told = |mtu| Settings { mtu, ..settings(None) };
+    let change = |mtu, revision| Change { settings: Some(told(mtu)), ..reset(&[1], revision) };
+    let now = |bench: &Bench| {
+        let status = bench.mesh.status().borrow().clone();
+        (bench.device.observed().mtu, status.mtu, status.mtu_from.as_str())
+    };
+    let bench = Bench::new(None).await;
+    bench.mesh.apply(change(None, 5)).await.unwrap();
+    for (mtu, expected) in [
+        (Some(1380), (1380, 1380, "network")),
+        (Some(1300), (1300, 1300, "network")),
+        (None, (1440, 1440, "path")),
+    ] {
+        sleep(Duration::from_secs(1)).await;
+        bench.device.take_log();
+        bench.mesh.apply(change(mtu, 6)).await.unwrap();
+        assert_eq!(bench.device.take_log(), [Op::SetMtu(expected.0)], "and nothing else");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(now(&bench), expected);
+    }
+    bench.mesh.apply(change(Some(1380), 7)).await.unwrap();
+    bench.host.send_replace(Arc::new(Host::with_addresses(&["192.0.2.7/24", "2001:db8::7/64"])));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(now(&bench), (1380, 1380, "network"), "whatever the path");
+    assert_eq!(repairs(&bench), [], "nobody meddled");
+    bench.device.tamper(|observed| observed.mtu = 9000);
+    bench.noticed.notify_one();
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(
+        (now(&bench).0, repairs(&bench)),
+        (1380, vec![("mtu", 1)]),
+        "drift is put right to it"
+    );
+
+    // What was told before is known at a start without a control plane.
+    let started = Bench::with(&told(Some(1380)), wishes()).await;
+    started.mesh.apply(reset(&[1], 5)).await.unwrap();
+    assert_eq!(started.device.observed().mtu, 1380);
+    let here = Bench::with(&told(Some(1380)), Wishes { mtu: Some(1300), ..wishes() }).await;
+    here.mesh.apply(change(Some(1350), 5)).await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(now(&here), (1300, 1300, "flag"));
 }

@@ -93,6 +93,7 @@ impl Authority {
                 },
                 control_planes,
                 observed: None,
+                mtu: None,
             },
             deleted: false,
             certificate: credential.certificate.to_vec().into(),

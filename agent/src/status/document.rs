@@ -75,6 +75,8 @@ pub(crate) struct DataPlane {
     pub(crate) public_key: String,
     pub(crate) listen_port: u16,
     pub(crate) mtu: u32,
+    /// Who decided on it: `path`, `network` or `flag`.
+    pub(crate) mtu_from: String,
     /// How often each kind of thing that somebody else had changed was put right, since the agent
     /// started: link, key, port, mark, mtu, state, address, route, rule, peer.
     pub(crate) repairs: BTreeMap<String, u64>,

@@ -57,6 +57,7 @@ impl Sources {
                 public_key: self.mesh.public_key().to_string(),
                 listen_port: mesh.listen_port,
                 mtu: mesh.mtu,
+                mtu_from: mesh.mtu_from.as_str().into(),
                 repairs: mesh.repairs.into_iter().map(|(kind, n)| (kind.into(), n)).collect(),
                 errors: mesh.errors.into_iter().chain(error).collect(),
             },

@@ -43,8 +43,12 @@ fn table(document: &Document) -> String {
     line(
         "data plane",
         &format!(
-            "{}, {} on port {}, MTU {}",
-            data_plane.kind, data_plane.interface, data_plane.listen_port, data_plane.mtu
+            "{}, {} on port {}, MTU {} ({})",
+            data_plane.kind,
+            data_plane.interface,
+            data_plane.listen_port,
+            data_plane.mtu,
+            mtu_from(&data_plane.mtu_from)
         ),
     );
     if !data_plane.repairs.is_empty() {
@@ -58,6 +62,14 @@ fn table(document: &Document) -> String {
     text.push('\n');
     text.push_str(&peer_table(peers));
     text
+}
+
+fn mtu_from(who: &str) -> &str {
+    match who {
+        "path" => "as the path",
+        "network" => "as the network",
+        _ => "as --mtu",
+    }
 }
 
 fn session_line(document: &Document) -> String {

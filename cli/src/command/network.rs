@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
+use wattle_model::Mtu;
 use wattle_proto::admin::{
     self, CreateNetworkRequest, DeleteNetworkRequest, GetNetworkRequest, ListNetworksRequest,
     UpdateNetworkRequest,
@@ -28,7 +29,7 @@ pub(crate) enum Command {
     },
     /// Make a network
     Create(Create),
-    /// Change a network's mode, how old keys may become, or its ranges while it has no nodes
+    /// Change a network's mode, MTU, how old keys may become, or its ranges while it has no nodes
     Update(Update),
     /// Delete a network that has no nodes; its join tokens go with it
     Delete {
@@ -61,6 +62,10 @@ pub(crate) struct Create {
     /// only when `wattle node rotate-key` asks for it
     #[arg(long, value_name = "AGE", value_parser = super::duration)]
     key_rotation: Option<Duration>,
+    /// What its nodes' links carry, in bytes: 576 to 65455, with IPv6 1280 at least. auto: what the path to
+    /// a node's peers carries. A node's own `wattle-agent --mtu` counts more
+    #[arg(long, value_name = "BYTES|auto", default_value = "auto", value_parser = mtu)]
+    mtu: u32,
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +73,7 @@ pub(crate) struct Create {
 Examples:
   wattle network update lab --mode closed
   wattle network update lab --key-rotation 30d
+  wattle network update lab --mtu 1380            (--mtu auto: the path's again)
   wattle network update lab --ipv4-range ''       (no IPv4 any more)")]
 pub(crate) struct Update {
     /// The network's name
@@ -85,6 +91,11 @@ pub(crate) struct Update {
     /// Each node's changes at a moment of its own in the last tenth of that time
     #[arg(long, value_name = "AGE", value_parser = super::duration)]
     key_rotation: Option<Duration>,
+    /// What its nodes' links carry, in bytes: 576 to 65455, with IPv6 1280 at least. auto: what the path to
+    /// a node's peers carries. Links are changed as they are: nothing is lost but what was too large. A
+    /// node's own `wattle-agent --mtu` counts more
+    #[arg(long, value_name = "BYTES|auto", value_parser = mtu)]
+    mtu: Option<u32>,
 }
 
 /// Who sees whom where no policy says so.
@@ -103,6 +114,16 @@ impl From<Mode> for admin::Mode {
             Mode::Closed => Self::Closed,
         }
     }
+}
+
+/// A number of bytes; 0 for the path's.
+fn mtu(text: &str) -> Result<u32, String> {
+    if text == "auto" {
+        return Ok(0);
+    }
+    let bytes = text.parse::<u32>().ok().filter(|bytes| *bytes != 0);
+    let bytes = bytes.ok_or("expected auto or a number of bytes, such as 1380")?;
+    Mtu::wished(bytes).map(|_| bytes).map_err(|error| error.to_string())
 }
 
 /// What a program is told of a change: the network as it is now.
@@ -156,6 +177,7 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
         ipv6_range: args.ipv6_range,
         mode: admin::Mode::from(args.mode).into(),
         key_rotation: args.key_rotation.map(super::message),
+        mtu: args.mtu,
     };
     let response = client.admin.create_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;
@@ -165,9 +187,10 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
 
 async fn update(client: &mut Client, args: Update, console: &mut Console) -> Result<(), Failure> {
     let ranges = args.ipv4_range.is_some() || args.ipv6_range.is_some();
-    if !ranges && args.mode.is_none() && args.key_rotation.is_none() {
+    if !ranges && args.mode.is_none() && args.key_rotation.is_none() && args.mtu.is_none() {
         return Err(Failure::Usage(
-            "nothing to change: say --mode, --key-rotation, --ipv4-range or --ipv6-range".into(),
+            "nothing to change: say --mode, --key-rotation, --mtu, --ipv4-range or --ipv6-range"
+                .into(),
         ));
     }
     let request = UpdateNetworkRequest {
@@ -177,9 +200,24 @@ async fn update(client: &mut Client, args: Update, console: &mut Console) -> Res
         ipv6_range: args.ipv6_range,
         mode: args.mode.map(admin::Mode::from).unwrap_or_default().into(),
         key_rotation: args.key_rotation.map(super::message),
+        mtu: args.mtu,
     };
     let response = client.admin.update_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;
     let said = format!("network {} updated", network.name);
     console.done(&Changed { network, revision: response.revision }, response.revision, &said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_is_bytes_or_the_path_s() {
+        assert_eq!((mtu("auto"), mtu("1380")), (Ok(0), Ok(1380)));
+        for text in ["0", "", "1380B", "-1", "Auto"] {
+            assert!(mtu(text).unwrap_err().starts_with("expected auto or a number"), "{text}");
+        }
+        assert_eq!(mtu("70000"), Err("576 to 65455 bytes, got 70000".into()));
+    }
 }

@@ -7,6 +7,9 @@ use wattle_proto::admin::{Mode, Resource, resource::Kind};
 
 use crate::text;
 
+/// An MTU that is the path's.
+pub(super) const AUTO: &str = "auto";
+
 /// A resource's keys, in the order that people expect.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Document(Vec<(&'static str, Field)>);
@@ -31,6 +34,7 @@ impl From<&Resource> for Document {
                 fields.extend(network.ipv6_range.as_ref().map(|range| ("ipv6", text(range))));
                 let age = text::duration(network.key_rotation.as_ref()).map(text::exact);
                 fields.extend(age.map(|age| ("key_rotation", Field::Text(age))));
+                fields.extend(network.mtu.map(|bytes| ("mtu", mtu(bytes))));
                 fields
             }
             Some(Kind::Policy(policy)) => {
@@ -60,6 +64,14 @@ impl From<&Resource> for Document {
         };
         fields.extend(resource.revision.map(|revision| ("revision", Field::Number(revision))));
         Self(fields)
+    }
+}
+
+/// 0 is the path's.
+fn mtu(bytes: u32) -> Field {
+    match bytes {
+        0 => Field::Text(AUTO.into()),
+        bytes => Field::Number(bytes.into()),
     }
 }
 

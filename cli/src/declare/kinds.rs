@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, str::FromStr, time::Duration};
 
 use wattle_model::{
-    Labels, NetworkName, NodeName, PolicyName, Selector, parse_ipv4_range, parse_ipv6_range,
+    Labels, Mtu, NetworkName, NodeName, PolicyName, Selector, parse_ipv4_range, parse_ipv6_range,
 };
 use wattle_proto::admin::{
     LabelsSpec, Mode, NetworkSpec, NodeRef, PolicySpec, Resource, resource::Kind,
 };
 
 use super::{
+    document::AUTO,
     fields::{Fields, Reading, check_key, describe, nearest, shown, text},
     place::Mark,
     yaml::Value,
@@ -21,9 +22,11 @@ pub(super) const KINDS: [&str; 3] = ["Network", "Policy", "Node"];
 const DEFAULT_NETWORK: &str = "default";
 
 const NETWORK: &[&str] =
-    &["kind", "name", "mode", "ipv4", "ipv6", "key_rotation", "revision", "expect"];
+    &["kind", "name", "mode", "ipv4", "ipv6", "key_rotation", "mtu", "revision", "expect"];
 const POLICY: &[&str] = &["kind", "network", "name", "from", "to", "delete", "revision", "expect"];
 const NODE: &[&str] = &["kind", "network", "name", "labels", "revision"];
+
+const MTU: &str = "expected auto or a number of bytes, such as 1380";
 
 const DIRECTION: &str = "a policy has no direction: sight is symmetric, because WireGuard needs \
                          each of two peers in the other's peer set; directions come with ports";
@@ -48,8 +51,9 @@ fn network(fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<NetworkSpec
     let ipv4_range = range("ipv4", fields, reading, |text| parse_ipv4_range(text).map(drop));
     let ipv6_range = range("ipv6", fields, reading, |text| parse_ipv6_range(text).map(drop));
     let key_rotation = age("key_rotation", fields, reading);
+    let mtu = mtu(fields, reading);
     let mode = mode.unwrap_or_default().into();
-    Some(NetworkSpec { name: name?, ipv4_range, ipv6_range, mode, key_rotation })
+    Some(NetworkSpec { name: name?, ipv4_range, ipv6_range, mode, key_rotation, mtu })
 }
 
 /// Complains of keys that this kind doesn't have, of some of them in words of their own.
@@ -78,6 +82,25 @@ fn mode(at: Mark, text: &str, reading: &mut Reading<'_>) -> Option<Mode> {
             let meant = meant.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
             let other = shown(other);
             reading.wrong(at, format_args!("mode: expected mesh or closed, got {other:?}{meant}"));
+            None
+        }
+    }
+}
+
+/// A number of bytes, or a word for the path's.
+fn mtu(fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<u32> {
+    let node = fields.get("mtu")?;
+    let Value::Scalar(scalar) = &node.value else {
+        reading.wrong(node.at, format_args!("mtu: {MTU}, got {}", describe(node)));
+        return None;
+    };
+    match scalar.text.parse::<u32>() {
+        _ if scalar.text == AUTO => Some(0),
+        Ok(bytes) if scalar.plain && bytes != 0 => {
+            reading.check(node.at, "mtu", Mtu::wished(bytes)).map(|_| bytes)
+        }
+        _ => {
+            reading.wrong(node.at, format_args!("mtu: {MTU}, got {}", describe(node)));
             None
         }
     }

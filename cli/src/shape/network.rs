@@ -18,6 +18,8 @@ pub(crate) struct Network {
     mode: &'static str,
     /// How old its nodes' WireGuard keys may become; null: as old as they like.
     key_rotation_seconds: Option<u64>,
+    /// Of its nodes' links, in bytes; null: the path's.
+    mtu: Option<u32>,
     created_at: Option<String>,
     /// Of its last change.
     revision: u64,
@@ -34,9 +36,16 @@ impl TryFrom<admin::Network> for Network {
             ipv6_range: text::some(&network.ipv6_range),
             key_rotation_seconds: text::duration(network.key_rotation.as_ref())
                 .map(|limit| limit.as_secs()),
+            mtu: Some(network.mtu).filter(|mtu| *mtu != 0),
             created_at: text::time("network.created_at", network.created_at.as_ref())?,
             revision: network.revision,
         })
+    }
+}
+
+impl Network {
+    fn mtu_text(&self) -> String {
+        self.mtu.map_or_else(|| "auto".into(), |bytes| bytes.to_string())
     }
 }
 
@@ -50,7 +59,7 @@ pub(crate) const fn mode(mode: admin::Mode) -> &'static str {
 }
 
 impl Row for Network {
-    const HEADER: &'static [&'static str] = &["NAME", "IPV4", "IPV6", "MODE", "REVISION"];
+    const HEADER: &'static [&'static str] = &["NAME", "IPV4", "IPV6", "MODE", "MTU", "REVISION"];
 
     fn cells(&self) -> Vec<String> {
         let range = |range: &Option<String>| or_dash(range.as_deref().unwrap_or_default());
@@ -59,6 +68,7 @@ impl Row for Network {
             range(&self.ipv4_range),
             range(&self.ipv6_range),
             self.mode.into(),
+            self.mtu_text(),
             self.revision.to_string(),
         ]
     }
@@ -74,6 +84,7 @@ impl Sheet for Network {
             ("IPv6 range", text(&self.ipv6_range)),
             ("mode", self.mode.into()),
             ("key rotation", or_dash(rotation.unwrap_or_default())),
+            ("MTU", self.mtu_text()),
             ("created", text(&self.created_at)),
             ("revision", self.revision.to_string()),
         ]
@@ -96,6 +107,7 @@ mod tests {
             created_at: Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 0 }),
             revision: 7,
             key_rotation: Some(prost_types::Duration { seconds: 30 * 86400, nanos: 0 }),
+            mtu: 1380,
         };
         message.try_into().unwrap()
     }
@@ -105,8 +117,8 @@ mod tests {
         let (table, json) = listed(&[network()]);
         assert_eq!(
             table,
-            "NAME     IPV4          IPV6  MODE  REVISION\n\
-             default  10.90.0.0/16  -     mesh  7\n"
+            "NAME     IPV4          IPV6  MODE  MTU   REVISION\n\
+             default  10.90.0.0/16  -     mesh  1380  7\n"
         );
         let object = json!({
             "name": "default",
@@ -114,13 +126,16 @@ mod tests {
             "ipv6_range": null,
             "mode": "mesh",
             "key_rotation_seconds": 2_592_000,
+            "mtu": 1380,
             "created_at": "2023-11-14T22:13:20.000Z",
             "revision": 7,
         });
         assert_eq!(json, json!([object]));
         let (lines, json) = shown(&network());
         assert!(lines.contains("IPv4 range    10.90.0.0/16\nIPv6 range    -\n"), "{lines}");
-        assert!(lines.contains("key rotation  30d0h\n"), "{lines}");
+        assert!(lines.contains("key rotation  30d0h\nMTU           1380\n"), "{lines}");
         assert_eq!(json, object);
+        let free = Network { mtu: None, ..network() };
+        assert!(shown(&free).0.contains("MTU           auto\n"));
     }
 }

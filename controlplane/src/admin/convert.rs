@@ -10,7 +10,7 @@ use bytes::Bytes;
 use prost_types::Timestamp;
 use tonic::Status;
 use wattle_model::{
-    Labels, Mode, NetworkName, NodeId, OperatorId, PeerSpec, PolicyName, Revision, TokenId,
+    Labels, Mode, Mtu, NetworkName, NodeId, OperatorId, PeerSpec, PolicyName, Revision, TokenId,
     address_to_bytes,
 };
 use wattle_proto::{
@@ -20,7 +20,10 @@ use wattle_proto::{
 };
 use wattle_runtime::clock;
 
-use super::error::{Field as _, Wrong, invalid};
+use super::{
+    error::{Field as _, Wrong, invalid},
+    range::Ranges,
+};
 
 /// How old keys may be allowed to become: a key that is changed more often protects nothing more.
 const KEY_ROTATION: std::ops::RangeInclusive<u64> = 3600..=10 * 365 * 24 * 3600;
@@ -39,6 +42,7 @@ pub(super) fn network(
         created_at: timestamp(body.created_at_millis),
         revision: revision.0,
         key_rotation: key_rotation_message(body.key_rotation_seconds),
+        mtu: body.mtu.map_or(0, Mtu::bytes),
     }
 }
 
@@ -64,6 +68,17 @@ pub(super) fn key_rotation(asked: Option<prost_types::Duration>) -> Result<Optio
                 Wrong::new("key_rotation", got)
             }),
     }
+}
+
+/// A network's MTU, in bytes; 0 for the path's, `None` where that is left open.
+pub(super) fn mtu(asked: Option<u32>) -> Result<Option<Option<Mtu>>, Wrong> {
+    asked.map(Mtu::wished).transpose().map_err(|why| Wrong::new("mtu", why))
+}
+
+/// Whether a network with these ranges may have this MTU.
+pub(super) fn check_mtu(mtu: Option<Mtu>, ranges: &Ranges) -> Result<(), Wrong> {
+    let checked = mtu.filter(|_| ranges.has_ipv6()).map_or(Ok(()), Mtu::check_ipv6);
+    checked.map_err(|why| Wrong::new("mtu", why))
 }
 
 /// A policy and the revision at which it became so.

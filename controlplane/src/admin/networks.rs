@@ -98,12 +98,15 @@ pub(super) async fn plan_create(
         ("", "") => Ranges::random(),
         (ipv4, ipv6) => Ranges::parse(ipv4, ipv6)?,
     };
+    let mtu = convert::mtu(Some(request.mtu))?.flatten();
+    convert::check_mtu(mtu, &ranges)?;
     let body = NetworkBody {
         created_at_millis: clock::unix_millis(now),
         ipv4_range: ranges.ipv4_text(),
         ipv6_range: ranges.ipv6_text(),
         mode: convert::mode(request.mode)?.unwrap_or_default(),
         key_rotation_seconds: convert::key_rotation(request.key_rotation)?.unwrap_or(0),
+        mtu,
     };
     let key = keys::network(&name);
     let transaction = match store.get(&key).await.map_err(store_failed)? {
@@ -125,7 +128,7 @@ pub(super) async fn plan_create(
     Ok(Planned { transaction, answer })
 }
 
-/// Another mode, another age of keys, or other ranges while no node lives in it.
+/// Another mode, age of keys or MTU, or other ranges while no node lives in it.
 pub(super) async fn plan_update(
     store: &dyn Store,
     request: &admin::UpdateNetworkRequest,
@@ -140,7 +143,9 @@ pub(super) async fn plan_update(
     let (ipv4_range, ipv6_range) = (ranges.ipv4_text(), ranges.ipv6_text());
     let key_rotation_seconds =
         convert::key_rotation(request.key_rotation)?.unwrap_or(body.key_rotation_seconds);
-    let next = NetworkBody { ipv4_range, ipv6_range, mode, key_rotation_seconds, ..body };
+    let mtu = convert::mtu(request.mtu)?.unwrap_or(body.mtu);
+    convert::check_mtu(mtu, &ranges)?;
+    let next = NetworkBody { ipv4_range, ipv6_range, mode, key_rotation_seconds, mtu, ..body };
     if next == found.body {
         let network = convert::network(&found.name, &found.body, found.since());
         let answer = admin::UpdateNetworkResponse { network: Some(network), revision: 0 };

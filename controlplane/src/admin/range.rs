@@ -57,6 +57,11 @@ impl Ranges {
         self.ipv6.map(|range| range.to_string()).unwrap_or_default()
     }
 
+    /// Whether its nodes have IPv6 addresses.
+    pub(super) const fn has_ipv6(&self) -> bool {
+        self.ipv6.is_some()
+    }
+
     /// The fields in which the two have an address in common, and the other's range there.
     pub(super) fn overlaps(&self, other: &Self) -> [Option<(&'static str, String)>; 2] {
         let ipv4 = self.ipv4.zip(other.ipv4).filter(|(a, b)| a.contains(b) || b.contains(a));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use wattle_model::address_to_bytes;
+use wattle_model::{Mtu, address_to_bytes};
 use wattle_proto::sync::{Config, Prefix};
 
 use crate::{
@@ -24,6 +24,7 @@ pub(super) fn config(replica: &Replica, enrolled: &Enrolled) -> Config {
         observed_endpoint: record
             .observed_endpoint
             .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
+        mtu: enrolled.mtu.map_or(0, Mtu::bytes),
         ..shared(replica, &enrolled.ranges)
     }
 }

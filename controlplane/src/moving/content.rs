@@ -114,6 +114,7 @@ mod tests {
             ipv6_range: String::new(),
             mode,
             key_rotation_seconds: 0,
+            mtu: None,
         }
     }
 

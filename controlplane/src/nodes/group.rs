@@ -82,6 +82,7 @@ impl Group {
             node: candidate.node,
             record,
             ranges: candidate.network.ranges,
+            mtu: candidate.network.mtu,
             revision: Revision::ZERO,
         });
         self.tokens.entry(wish.token).or_insert((candidate, 0)).1 += 1;

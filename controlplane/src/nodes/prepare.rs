@@ -4,8 +4,8 @@
 use std::time::SystemTime;
 
 use wattle_model::{
-    Endpoint, Fingerprint, History, NetworkName, NodeId, NodeName, PublicKey, Revision, TokenId,
-    TokenSecret,
+    Endpoint, Fingerprint, History, Mtu, NetworkName, NodeId, NodeName, PublicKey, Revision,
+    TokenId, TokenSecret,
 };
 use wattle_proto::record::{NetworkBody, decode_history};
 
@@ -50,6 +50,8 @@ pub struct Enrolled {
     pub record: NodeRecord,
     /// Its network's ranges.
     pub ranges: Ranges,
+    /// Its network's MTU.
+    pub mtu: Option<Mtu>,
     /// The revision at which it was made.
     pub revision: Revision,
 }
@@ -75,6 +77,7 @@ pub(super) struct Network {
     pub(super) name: NetworkName,
     pub(super) stored: Stored,
     pub(super) ranges: Ranges,
+    pub(super) mtu: Option<Mtu>,
 }
 
 /// Checks everything that can be checked without writing.
@@ -132,7 +135,8 @@ async fn repetition(
     if record.public_key != wish.public_key {
         return Err(Refused::OtherPublicKey);
     }
-    Ok(Some(Enrolled { node: claim.node, record, ranges: network.ranges, revision }))
+    let Network { ranges, mtu, .. } = *network;
+    Ok(Some(Enrolled { node: claim.node, record, ranges, mtu, revision }))
 }
 
 async fn network(store: &dyn Store, name: &NetworkName) -> Result<Network, Refused> {
@@ -143,7 +147,7 @@ async fn network(store: &dyn Store, name: &NetworkName) -> Result<Network, Refus
         decode_history(&stored.value, stored.modified).map_err(corrupt)?;
     let body = history.present().body.as_ref().ok_or_else(gone)?;
     let ranges = Ranges::of(body).map_err(corrupt)?;
-    Ok(Network { name: name.clone(), stored, ranges })
+    Ok(Network { name: name.clone(), ranges, mtu: body.mtu, stored })
 }
 
 /// A new id, and the name that goes with it.

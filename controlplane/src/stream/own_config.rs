@@ -1,5 +1,5 @@
-//! What belongs to one agent alone: its addresses, its network's ranges, where the control plane
-//! is and whom to trust. Sent in a batch whenever it differs from what the agent has.
+//! What belongs to one agent alone: its addresses, its network's ranges and MTU, where the control
+//! plane is and whom to trust. Sent in a batch whenever it differs from what the agent has.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,9 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
-use wattle_model::{Endpoint, History, NetworkName, NodeId, NodeName, address_to_bytes};
+use wattle_model::{
+    Endpoint, History, Mtu, NetworkName, NodeId, NodeName, Revision, address_to_bytes,
+};
 use wattle_proto::{
     record::{NetworkBody, decode_history},
     sync,
@@ -25,14 +27,17 @@ use crate::{
     store::{StoreError, keys},
 };
 
-/// How long a network's ranges are taken from memory: all its agents ask for them.
-const RANGES_FRESH: Duration = Duration::from_secs(5);
+/// How long a network's record is taken from memory: all its agents ask for it.
+const NETWORK_FRESH: Duration = Duration::from_secs(5);
 
-/// A network's address ranges.
+/// What a network's record says to its nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Ranges {
+pub(super) struct Network {
+    /// Since when.
+    since: Revision,
     ipv4: Option<IpNet>,
     ipv6: Option<IpNet>,
+    mtu: Option<Mtu>,
 }
 
 /// What the store knows of a node and its config shows.
@@ -50,12 +55,12 @@ pub(super) struct Own {
 pub(super) struct Configs {
     replica: Arc<Replica>,
     /// Bounded by the networks that exist.
-    ranges: Mutex<HashMap<NetworkName, (Instant, Ranges)>>,
+    networks: Mutex<HashMap<NetworkName, (Instant, Network)>>,
 }
 
 impl Configs {
     pub(super) fn new(replica: Arc<Replica>) -> Self {
-        Self { replica, ranges: Mutex::default() }
+        Self { replica, networks: Mutex::default() }
     }
 
     /// A node's own; `None` if it doesn't live.
@@ -79,26 +84,34 @@ impl Configs {
         Ok(record.deleted_at.is_none().then_some(own))
     }
 
-    /// A network's ranges, a few seconds old at most.
-    pub(super) async fn ranges(&self, network: &NetworkName) -> Result<Ranges, StoreError> {
-        if let Some((read, ranges)) = self.ranges.lock().get(network)
-            && read.elapsed() < RANGES_FRESH
+    /// What a network's record says; from memory only where that is as the view has it, and a few
+    /// seconds old at most.
+    pub(super) async fn network(
+        &self,
+        name: &NetworkName,
+        viewed: Revision,
+    ) -> Result<Network, StoreError> {
+        if let Some((read, network)) = self.networks.lock().get(name)
+            && read.elapsed() < NETWORK_FRESH
+            && network.since >= viewed
         {
-            return Ok(*ranges);
+            return Ok(*network);
         }
-        let ranges = self.read_ranges(network).await?;
-        self.ranges.lock().insert(network.clone(), (Instant::now(), ranges));
-        Ok(ranges)
+        let network = self.read_network(name).await?;
+        self.networks.lock().insert(name.clone(), (Instant::now(), network));
+        Ok(network)
     }
 
-    async fn read_ranges(&self, network: &NetworkName) -> Result<Ranges, StoreError> {
+    async fn read_network(&self, network: &NetworkName) -> Result<Network, StoreError> {
         let Some(stored) = self.replica.store.get(&keys::network(network)).await? else {
-            return Ok(Ranges::default());
+            return Ok(Network::default());
         };
         let history: History<NetworkBody> = decode_history(&stored.value, stored.modified)
             .map_err(|error| StoreError::Corrupt(format!("network {network}: {error}")))?;
-        let Some(body) = &history.present().body else { return Ok(Ranges::default()) };
-        Ok(Ranges { ipv4: body.ipv4_range.parse().ok(), ipv6: body.ipv6_range.parse().ok() })
+        let since = history.present().from;
+        let Some(body) = &history.present().body else { return Ok(Network::default()) };
+        let (ipv4, ipv6) = (body.ipv4_range.parse().ok(), body.ipv6_range.parse().ok());
+        Ok(Network { since, ipv4, ipv6, mtu: body.mtu })
     }
 
     fn message(&self, config: &OwnConfig) -> sync::Config {
@@ -108,13 +121,14 @@ impl Configs {
             node_name: own.name.to_string(),
             ipv4: own.ipv4.map_or_else(Bytes::new, |ip| address_to_bytes(ip.into()).into()),
             ipv6: own.ipv6.map_or_else(Bytes::new, |ip| address_to_bytes(ip.into()).into()),
-            ipv4_range: config.ranges.ipv4.map(prefix),
-            ipv6_range: config.ranges.ipv6.map(prefix),
+            ipv4_range: config.network.ipv4.map(prefix),
+            ipv6_range: config.network.ipv6.map(prefix),
             control_planes: self.replica.roster.addresses().to_vec(),
             ca_certificates: self.replica.authority.now().told.clone(),
             observed_endpoint: config
                 .observed
                 .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
+            mtu: config.network.mtu.map_or(0, Mtu::bytes),
         }
     }
 }
@@ -128,7 +142,7 @@ fn prefix(range: IpNet) -> sync::Prefix {
 #[derive(Debug)]
 pub(super) struct OwnConfig {
     own: Own,
-    ranges: Ranges,
+    network: Network,
     observed: Option<Endpoint>,
     /// Of the config that the agent has, or will have at the next commit.
     sent: Option<[u8; 32]>,
@@ -139,14 +153,14 @@ impl OwnConfig {
     /// The config of an agent whose stream comes from `connection` and which has `sent`.
     pub(super) fn new(
         own: Own,
-        ranges: Ranges,
+        network: Network,
         connection: IpAddr,
         sent: Option<[u8; 32]>,
     ) -> Self {
         // The port isn't known before the agent reports it; the one it had last time spares most
         // agents two configs at every reconnect.
         let observed = own.listen_port.and_then(|port| observed_endpoint(connection, port));
-        Self { own, ranges, observed, sent, changed: true }
+        Self { own, network, observed, sent, changed: true }
     }
 
     /// The agent was seen at another endpoint.
@@ -155,10 +169,15 @@ impl OwnConfig {
         self.observed = observed;
     }
 
-    /// The network's ranges were read again.
-    pub(super) fn range(&mut self, ranges: Ranges) {
-        self.changed |= self.ranges != ranges;
-        self.ranges = ranges;
+    /// The network's record was read again.
+    pub(super) fn take_network(&mut self, network: Network) {
+        self.changed |= Network { since: network.since, ..self.network } != network;
+        self.network = network;
+    }
+
+    /// Whether the network's record is another one than that of which this was made.
+    pub(super) fn is_older(&self, viewed: Revision) -> bool {
+        self.network.since < viewed
     }
 
     /// What every config says may have changed.

@@ -127,6 +127,7 @@ async fn the_widest_group_fits_a_transaction() {
             ipv6_range: format!("fd00:{n:x}::/64"),
             mode: wattle_model::Mode::Mesh,
             key_rotation_seconds: 0,
+            mtu: None,
         };
         let network = format!("n{n}");
         let key = keys::network(&network.parse().unwrap());

@@ -111,6 +111,7 @@ async fn a_network_without_a_free_address_says_so() {
         ipv6_range: String::new(),
         mode: wattle_model::Mode::Mesh,
         key_rotation_seconds: 0,
+        mtu: wattle_model::Mtu::wished(1000).unwrap(),
     };
     let record = wattle_proto::record::encode_first(&body);
     let network = keys::network(&"tiny".parse().unwrap());
@@ -125,6 +126,7 @@ async fn a_network_without_a_free_address_says_so() {
         let config = world.enroll(Machine::new().request(&token)).await.unwrap().config.unwrap();
         assert_eq!(config.ipv4, Bytes::from(vec![10, 1, 0, host]));
         assert!(config.ipv6.is_empty() && config.ipv6_range.is_none());
+        assert_eq!(config.mtu, 1000, "the link has it from the first moment on");
     }
     let words = "network tiny has no free address";
     world.refuses(Machine::new().request(&token), Code::ResourceExhausted, words).await;

@@ -126,6 +126,7 @@ impl Writer {
             ipv6_range: String::new(),
             mode,
             key_rotation_seconds: 0,
+            mtu: None,
         };
         self.change(keys::network(&network()), Some(body))
     }

@@ -185,6 +185,11 @@ impl Index {
         })
     }
 
+    /// Since when a network's record is as it is.
+    pub fn network_since(&self, network: &NetworkName) -> Option<Revision> {
+        Some(self.networks.get(network)?.mode.as_ref()?.present().from)
+    }
+
     /// A network's live nodes, ordered by id.
     pub fn nodes(&self, network: &NetworkName) -> impl Iterator<Item = NodeRef<'_>> {
         let nodes = self.networks.get(network).into_iter().flat_map(|network| &network.nodes);

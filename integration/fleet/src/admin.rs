@@ -72,7 +72,7 @@ impl Admin {
             ipv4_range: "10.64.0.0/12".into(),
             ipv6_range: "fd57:a77e:f1ee:7::/64".into(),
             mode: mode.into(),
-            key_rotation: None,
+            ..CreateNetworkRequest::default()
         };
         self.client.create_network(request).await.map_err(failed("making a network"))?;
         Ok(())

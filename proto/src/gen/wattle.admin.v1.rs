@@ -157,6 +157,9 @@ pub struct Network {
     /// How old its nodes' WireGuard keys may become; unset: as old as they like.
     #[prost(message, optional, tag = "7")]
     pub key_rotation: ::core::option::Option<::prost_types::Duration>,
+    /// Of its nodes' links, in bytes; 0: what the path to their peers carries.
+    #[prost(uint32, tag = "10")]
+    pub mtu: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateNetworkRequest {
@@ -175,6 +178,9 @@ pub struct CreateNetworkRequest {
     /// An hour to ten years; unset: WireGuard keys are changed when somebody asks for it.
     #[prost(message, optional, tag = "6")]
     pub key_rotation: ::core::option::Option<::prost_types::Duration>,
+    /// 576 to 65455 bytes, 1280 at least where the network has an IPv6 range; 0: what the path carries.
+    #[prost(uint32, tag = "9")]
+    pub mtu: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateNetworkResponse {
@@ -224,6 +230,9 @@ pub struct UpdateNetworkRequest {
     /// Unset: as it was. Nothing (0 s): when somebody asks for it.
     #[prost(message, optional, tag = "6")]
     pub key_rotation: ::core::option::Option<::prost_types::Duration>,
+    /// Unset: as it was. 0: what the path carries.
+    #[prost(uint32, optional, tag = "9")]
+    pub mtu: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateNetworkResponse {
@@ -524,6 +533,9 @@ pub struct NetworkSpec {
     /// asks for it, and so they are where this is nothing (0 s).
     #[prost(message, optional, tag = "5")]
     pub key_rotation: ::core::option::Option<::prost_types::Duration>,
+    /// Unset: as it is; what the path carries for a new network, and where it is 0.
+    #[prost(uint32, optional, tag = "7")]
+    pub mtu: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PolicySpec {

@@ -40,6 +40,9 @@ pub struct NetworkBody {
     /// How old its nodes' WireGuard keys may become; 0: as old as they like.
     #[prost(uint64, tag = "5")]
     pub key_rotation_seconds: u64,
+    /// Of its nodes' links, in bytes; 0: what the path carries.
+    #[prost(uint32, tag = "8")]
+    pub mtu: u32,
 }
 /// Body of v1/node/<network>/<node id>: life and labels. Never empty when encoded.
 #[derive(Clone, PartialEq, ::prost::Message)]

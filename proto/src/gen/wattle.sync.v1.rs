@@ -255,6 +255,9 @@ pub struct Config {
     /// as in Report. Empty where the agent isn't to be reached there.
     #[prost(bytes = "bytes", tag = "9")]
     pub observed_endpoint: ::prost::bytes::Bytes,
+    /// The link's MTU, unless the machine's administrator wants another; 0: what the path carries.
+    #[prost(uint32, tag = "12")]
+    pub mtu: u32,
 }
 /// An address range.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -239,6 +239,43 @@ async fn settings_are_applied_with_the_commit_and_outlive_a_restart() {
     agent.stop().await;
 }
 
+/// It is told, kept for the next start, and taken back.
+#[tokio::test]
+async fn the_network_s_mtu_is_the_link_s() {
+    let mut bench = Bench::new().await;
+    let agent = bench.start().await;
+    let mut stream = bench.filled(&[1]).await;
+    let config = |mtu| Config {
+        network: "default".into(),
+        node_name: "tested".into(),
+        ipv4: vec![10, 90, 0, 250].into(),
+        ipv4_range: Some(Prefix { address: vec![10, 90, 0, 0].into(), length: 16 }),
+        control_planes: vec![bench.replica.address.clone()],
+        mtu,
+        ..Default::default()
+    };
+    let (wished, none) = (config(1380), config(0));
+    assert_eq!(bench.device.observed().mtu, 1440);
+    stream.config(wished).await;
+    stream.commit(6, false, (vec![], &[]), &[peer(1)]).await;
+    stream.ack_where(6, |_| true).await;
+    assert_eq!(bench.device.observed().mtu, 1380);
+    agent.stop().await;
+    drop(stream);
+
+    bench.device.tamper(|observed| observed.mtu = 1500);
+    let agent = bench.start().await;
+    assert_eq!(bench.device.observed().mtu, 1380, "before anybody was asked");
+    let mut stream = bench.replica.stream().await;
+    stream.welcome(EPOCH, false).await;
+    stream.config(none).await;
+    stream.commit(7, false, (vec![], &[]), &[peer(1)]).await;
+    stream.ack_where(7, |ack| ack.verified_revision == 7).await;
+    let plane = agent.status().await.data_plane;
+    assert_eq!((plane.mtu, plane.mtu_from.as_str()), (1440, "path"));
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn it_reports_where_it_may_be_reached() {
     let mut bench = Bench::new().await;

@@ -197,6 +197,31 @@ delete: true
 }
 
 #[test]
+fn an_mtu_is_a_number_of_bytes_or_the_path_s() {
+    let network = |mtu: &str| format!("kind: Network\nname: a\nmtu: {mtu}\n");
+    for (text, bytes) in [("1380", 1380), ("auto", 0), ("\"auto\"", 0)] {
+        let declared = read(&network(text)).unwrap();
+        let Some(Kind::Network(spec)) = &declared.resources()[0].kind else { panic!("none") };
+        assert_eq!(spec.mtu, Some(bytes), "{text}");
+    }
+    for (text, got) in [
+        ("0", "the number 0"),
+        ("\"1380\"", "\"1380\""),
+        ("large", "\"large\""),
+        ("1.5e3", "the number 1.5e3"),
+        ("[1380]", "a list"),
+        ("", "nothing"),
+    ] {
+        let expected =
+            format!("f:3:6: mtu: expected auto or a number of bytes, such as 1380, got {got}");
+        let told = wrong(&network(text));
+        assert_eq!(told.len(), 1, "{text}: {told:?}");
+        assert_eq!(told[0][told[0].find("mtu").unwrap()..], expected[7..], "{text}");
+    }
+    assert_eq!(wrong(&network("100")), ["f:3:6: mtu: 576 to 65455 bytes, got 100"]);
+}
+
+#[test]
 fn an_unknown_word_near_none_is_told_what_there_is() {
     assert_eq!(
         wrong("kind: Deployment\n"),

@@ -51,12 +51,13 @@ fn network() -> impl Strategy<Value = Kind> {
         Just(String::new()),
         (0..=0xffff_u16).prop_map(|part| format!("fd00:{part:x}::/64"))
     ]);
+    let mtu = option::of(prop_oneof![Just(0), 576..=65_455_u32]);
     let mode = prop_oneof![Just(Mode::Unspecified), Just(Mode::Mesh), Just(Mode::Closed)];
     let age = (0..400_000_000_i64).prop_map(|seconds| prost_types::Duration { seconds, nanos: 0 });
-    (name(), ipv4, ipv6, mode, option::of(age)).prop_map(
-        |(name, ipv4_range, ipv6_range, mode, key_rotation)| {
+    (name(), ipv4, ipv6, mode, option::of(age), mtu).prop_map(
+        |(name, ipv4_range, ipv6_range, mode, key_rotation, mtu)| {
             let mode = mode.into();
-            Kind::Network(NetworkSpec { name, ipv4_range, ipv6_range, mode, key_rotation })
+            Kind::Network(NetworkSpec { name, ipv4_range, ipv6_range, mode, key_rotation, mtu })
         },
     )
 }

@@ -1,10 +1,10 @@
-//! Networks in an Apply: made, given another mode or another age of keys, or other ranges while no node
-//! lives in them.
+//! Networks in an Apply: made, given another mode, MTU or age of keys, or other ranges while no node lives
+//! in them.
 
 use std::time::SystemTime;
 
 use tonic::Status;
-use wattle_model::NetworkName;
+use wattle_model::{Mtu, NetworkName};
 use wattle_proto::{
     admin::{self, resource::Kind},
     record::NetworkBody,
@@ -40,6 +40,9 @@ pub(super) async fn plan(
             }
         };
         let next = body(wish, present.as_ref(), ranges, now);
+        if let Err(wrong) = convert::check_mtu(next.mtu, &ranges) {
+            mistake(draft, asked.place(), &wrong);
+        }
         let mut transaction = Transaction::default();
         if present.as_ref().is_none_or(|body| Ranges::of(body) != ranges) {
             let mut may_move = true;
@@ -124,6 +127,7 @@ fn body(
             .key_rotation_seconds
             .or(present.map(|body| body.key_rotation_seconds))
             .unwrap_or(0),
+        mtu: wish.mtu.unwrap_or_else(|| present.and_then(|body| body.mtu)),
     }
 }
 
@@ -134,5 +138,6 @@ fn spec(name: &NetworkName, body: &NetworkBody) -> Kind {
         ipv6_range: Some(body.ipv6_range.clone()),
         mode: convert::mode_message(body.mode).into(),
         key_rotation: convert::key_rotation_message(body.key_rotation_seconds),
+        mtu: Some(body.mtu.map_or(0, Mtu::bytes)),
     })
 }

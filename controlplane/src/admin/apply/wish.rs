@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wattle_model::{Labels, Mode, NetworkName, Policy, PolicyName, Selector};
+use wattle_model::{Labels, Mode, Mtu, NetworkName, Policy, PolicyName, Selector};
 use wattle_proto::admin::{self, resource::Kind};
 
 use super::mistakes::{Mistakes, Place};
@@ -45,6 +45,8 @@ pub(super) struct NetworkWish {
     pub(super) mode: Option<Mode>,
     /// How old its nodes' keys may become; 0: as old as they like.
     pub(super) key_rotation_seconds: Option<u64>,
+    /// What the path carries, where that is what is wished.
+    pub(super) mtu: Option<Option<Mtu>>,
 }
 
 pub(super) struct PolicyWish {
@@ -140,12 +142,16 @@ impl Wishes {
         let mode = admin::Mode::try_from(spec.mode);
         let mode = mode.map_err(|_| convert::unknown_mode(spec.mode));
         let mode = mistakes.take(place, ".network.mode", mode);
+        let mtu = spec.mtu.map(Mtu::wished).transpose();
+        let mtu = mistakes.take(place, ".network.mtu", mtu);
         let (ipv4_range, ipv6_range) = (spec.ipv4_range.clone(), spec.ipv6_range.clone());
         let rotation = convert::key_rotation(spec.key_rotation).map_err(|wrong| wrong.why);
         let rotation = mistakes.take(place, ".network.key_rotation", rotation);
-        if let (Some(name), Some(mode), Some(key_rotation_seconds)) = (name, mode, rotation) {
+        let parts = (name, mode, rotation, mtu);
+        if let (Some(name), Some(mode), Some(key_rotation_seconds), Some(mtu)) = parts {
             let mode = convert::mode_of(mode);
-            let wish = NetworkWish { name, ipv4_range, ipv6_range, mode, key_rotation_seconds };
+            let wish =
+                NetworkWish { name, ipv4_range, ipv6_range, mode, key_rotation_seconds, mtu };
             self.networks.push((asked, wish));
         }
     }

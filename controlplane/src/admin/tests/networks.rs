@@ -50,6 +50,38 @@ async fn ranges_move_while_nobody_lives_there() {
 }
 
 #[tokio::test]
+async fn a_network_has_an_mtu_of_its_own_until_the_path_s_is_wished_again() {
+    let world = World::new().await;
+    let request = CreateNetworkRequest {
+        request_id: world.id(),
+        name: "lab".into(),
+        ipv4_range: "10.1.0.0/16".into(),
+        mtu: 1000,
+        ..Default::default()
+    };
+    let made = said(world.admin.create_network(local(request)).await).network.unwrap();
+    assert_eq!(made.mtu, 1000);
+    let closed = UpdateNetworkRequest { mode: Mode::Closed.into(), ..update(&world, "lab") };
+    let closed = said(world.admin.update_network(local(closed)).await).network.unwrap();
+    assert_eq!((closed.mtu, closed.mode()), (1000, Mode::Closed), "it stays");
+
+    // IPv6 needs more: whichever of the two comes first.
+    let ipv6 =
+        || UpdateNetworkRequest { ipv6_range: Some("fd00::/64".into()), ..update(&world, "lab") };
+    let status = refused(world.admin.update_network(local(ipv6())).await);
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("mtu: 1000 bytes are too few"), "{status}");
+    let both = UpdateNetworkRequest { mtu: Some(1280), ..ipv6() };
+    let both = said(world.admin.update_network(local(both)).await).network.unwrap();
+    assert_eq!((both.mtu, both.ipv6_range.as_str()), (1280, "fd00::/64"));
+
+    let free = UpdateNetworkRequest { mtu: Some(0), ..update(&world, "lab") };
+    assert_eq!(said(world.admin.update_network(local(free)).await).network.unwrap().mtu, 0);
+    let get = GetNetworkRequest { name: "lab".into() };
+    assert_eq!(said(world.admin.get_network(local(get)).await).network.unwrap().mtu, 0);
+}
+
+#[tokio::test]
 async fn a_network_with_nodes_keeps_its_ranges_and_its_life_but_not_its_mode() {
     let world = World::new().await;
     world.network("lab", "10.1.0.0/16").await;

@@ -127,6 +127,7 @@ async fn two_networks_made_at_once_never_overlap() {
         ipv6_range: String::new(),
         mode: wattle_model::Mode::Mesh,
         key_rotation_seconds: 0,
+        mtu: None,
     };
     let theirs = Transaction::default()
         .create(keys::network(&other), encode_first(&body))

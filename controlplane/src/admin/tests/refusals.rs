@@ -70,6 +70,8 @@ async fn networks(still: &Still) {
         (ipv6("fd00::1/64"), "ipv6_range: "),
         (ipv6("fd00::/32"), "ipv6_range: "),
         (CreateNetworkRequest { mode: 9, ..good() }, "mode: "),
+        (CreateNetworkRequest { mtu: 70_000, ..ipv4("10.1.0.0/16") }, "mtu: 576 to 65455 bytes"),
+        (CreateNetworkRequest { mtu: 1279, ..good() }, "mtu: 1279 bytes are too few where"),
     ] {
         let status = refused(world.admin.create_network(local(request)).await);
         still.check(status, Code::InvalidArgument, message).await;
@@ -80,8 +82,7 @@ async fn networks(still: &Still) {
         name: "default".into(),
         ipv4_range: Some(ipv4.into()),
         ipv6_range: Some(ipv6.into()),
-        mode: 0,
-        key_rotation: None,
+        ..Default::default()
     };
     for (request, message) in [
         (update("", ""), "ipv4_range: a network has"),
@@ -93,6 +94,14 @@ async fn networks(still: &Still) {
         (
             UpdateNetworkRequest { key_rotation: seconds(-1), ..update("10.1.0.0/16", "") },
             "key_rotation: an hour",
+        ),
+        (
+            UpdateNetworkRequest { mtu: Some(575), ..update("10.1.0.0/16", "") },
+            "mtu: 576 to 65455 bytes, got 575",
+        ),
+        (
+            UpdateNetworkRequest { mtu: Some(1279), ..update("10.1.0.0/16", "fd00::/64") },
+            "mtu: 1279 bytes are too few where there is IPv6",
         ),
         (UpdateNetworkRequest { mode: -1, ..update("10.1.0.0/16", "") }, "mode: "),
         (UpdateNetworkRequest { name: String::new(), ..update("", "") }, "name: "),

@@ -78,6 +78,10 @@ struct AgentLoop {
     cursor: Cursor,
     ledger: Ledger,
     config: OwnConfig,
+    /// The network's record is another one since, and has to be read before anything is sent of that.
+    outdated: Option<Revision>,
+    /// That of the last reading, whether or not it succeeded.
+    looked_up: Revision,
     own_key: OwnKey,
     reports: Reports,
     observations: Observations,
@@ -123,8 +127,9 @@ impl AgentLoop {
         let own = shared.configs.own(&call.network, call.node).await.map_err(unavailable)?;
         // The store is ahead of the view. When the agent comes again it will be told what holds.
         let own = own.ok_or(Farewell::retry(Reason::Behind))?;
-        let ranges = shared.configs.ranges(&call.network).await.map_err(unavailable)?;
-        let config = OwnConfig::new(own, ranges, call.address, hello.config_hash);
+        let network = shared.configs.network(&call.network, Revision::ZERO).await;
+        let network = network.map_err(unavailable)?;
+        let config = OwnConfig::new(own, network, call.address, hello.config_hash);
         let (cursor, applied, full_set) = match start {
             Start::Resume(revision) => (Cursor::resume(revision), revision, None),
             Start::Everything(reason) => (Cursor::full_set(), Revision::ZERO, Some(reason)),
@@ -152,6 +157,8 @@ impl AgentLoop {
             cursor,
             ledger: Ledger::new(applied),
             config,
+            outdated: None,
+            looked_up: Revision::ZERO,
             own_key: OwnKey::new(hello.public_key),
             reports: Reports::new(registration.write_at()),
             observations: Observations::new(),
@@ -184,6 +191,10 @@ impl AgentLoop {
                 {
                     self.take(event).await?;
                 }
+                continue;
+            }
+            if let Some(viewed) = self.outdated.take() {
+                Box::pin(self.refresh_network(viewed)).await;
                 continue;
             }
             self.write_report();
@@ -251,7 +262,7 @@ impl AgentLoop {
             }
             Event::Other => {
                 if Instant::now() >= self.heartbeat_at {
-                    Box::pin(self.refresh_ranges()).await;
+                    Box::pin(self.refresh_network(Revision::ZERO)).await;
                 }
                 Ok(())
             }
@@ -301,10 +312,11 @@ impl AgentLoop {
         });
     }
 
-    async fn refresh_ranges(&mut self) {
-        match self.shared.configs.ranges(&self.call.network).await {
-            Ok(ranges) => self.config.range(ranges),
-            Err(error) => tracing::debug!(%error, "ranges not read"),
+    async fn refresh_network(&mut self, viewed: Revision) {
+        match self.shared.configs.network(&self.call.network, viewed).await {
+            Ok(network) => self.config.take_network(network),
+            // The next heartbeat tries again.
+            Err(error) => tracing::debug!(%error, "the network isn't read"),
         }
     }
 }

@@ -44,6 +44,10 @@ impl AgentLoop {
         if !up_to_date && let Some(page) = self.next_page()? {
             return Ok(Some(page));
         }
+        // An ack of this revision is to mean the network's record, too.
+        if self.outdated.is_some() {
+            return Ok(None);
+        }
         Ok(self.heartbeat())
     }
 
@@ -92,6 +96,12 @@ impl AgentLoop {
                 Life::Unknown | Life::Live => Farewell::retry(Reason::Behind),
             });
         };
+        // In the same commit as all else that changed with it.
+        let since = index.network_since(&self.call.network);
+        if let Some(since) = since.filter(|s| *s > self.looked_up && self.config.is_older(*s)) {
+            (self.outdated, self.looked_up) = (Some(since), since);
+            return Ok(None);
+        }
         // Before the commit at which its peers learn of it, whether or not it sees itself.
         if let Some(own_key) = self.own_key.changed(index.node(&self.call.network, self.call.node))
         {

@@ -141,6 +141,23 @@ async fn a_network_s_new_range_reaches_idle_agents() {
     assert_eq!((batch.commit.revision, batch.commit.full_set), (revision.0, false));
 }
 
+/// It isn't waited for a heartbeat, nor taken from memory.
+#[tokio::test]
+async fn a_network_s_mtu_reaches_agents_at_once() {
+    let world = World::new().await;
+    let a = world.enroll().await;
+    let mut agent = Agent::joined(&world, &a, 1).await;
+    for bytes in [1380, 1400, 0] {
+        agent.heartbeat().await;
+        let (revision, began) = (world.set_mtu(bytes).await, Instant::now());
+        let batch = agent.batch_acked().await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(batch.config.unwrap().mtu, bytes);
+        assert!(batch.entries.is_empty() && batch.removed.is_empty());
+        assert_eq!((batch.commit.revision, batch.commit.full_set), (revision.0, false));
+    }
+}
+
 #[tokio::test]
 async fn a_flood_of_reports_is_a_write_a_second() {
     let world = World::new().await;

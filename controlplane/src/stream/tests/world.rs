@@ -16,8 +16,8 @@ use tonic::body::Body;
 use tower::{Layer as _, ServiceExt as _, util::BoxCloneSyncService};
 use wattle_certs::{Identity, KeyPair, ReplicaCertificate, SpiffeId, server_config};
 use wattle_model::{
-    Endpoint, Labels, Mode, NetworkName, NodeId, PeerSpec, Policy, PublicKey, ReplicaId, Revision,
-    address_to_bytes,
+    Endpoint, Labels, Mode, Mtu, NetworkName, NodeId, PeerSpec, Policy, PublicKey, ReplicaId,
+    Revision, address_to_bytes,
 };
 use wattle_proto::{
     entry,
@@ -213,6 +213,12 @@ impl World {
     /// Widens the network's IPv4 range.
     pub(super) async fn change_range(&self, range: &str) -> Revision {
         let put = self.network_with(|body| body.ipv4_range = range.to_owned()).await;
+        self.commit(put).await
+    }
+
+    /// Gives the network's links an MTU.
+    pub(super) async fn set_mtu(&self, bytes: u32) -> Revision {
+        let put = self.network_with(|body| body.mtu = Mtu::wished(bytes).unwrap()).await;
         self.commit(put).await
     }
 

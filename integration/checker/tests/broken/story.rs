@@ -93,6 +93,7 @@ impl Story {
             ipv6_range: String::new(),
             mode: Mode::Mesh,
             key_rotation_seconds: 0,
+            mtu: None,
         };
         let key = format!("v1/network/{NETWORK}");
         let operation = Operation { key, value: Some(encode_first(&network)), modified: 1 };

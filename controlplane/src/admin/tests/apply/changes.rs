@@ -155,6 +155,42 @@ async fn a_new_network_without_ranges_gets_one_and_keeps_it() {
 }
 
 #[tokio::test]
+async fn an_mtu_is_applied_with_its_network() {
+    let world = World::new().await;
+    let lab = |mtu| {
+        let spec = NetworkSpec {
+            name: "lab".into(),
+            ipv4_range: Some("10.1.0.0/16".into()),
+            mtu,
+            ..Default::default()
+        };
+        Resource { kind: Some(Kind::Network(spec)), ..Default::default() }
+    };
+    let of = |resource: &Option<Resource>| match &resource.as_ref().unwrap().kind {
+        Some(Kind::Network(network)) => network.mtu,
+        other => panic!("{other:?}"),
+    };
+    let mut before = 0;
+    for (wished, now, action) in [
+        (None, 0, "created lab"),
+        (Some(1380), 1380, "updated lab"),
+        (None, 1380, "unchanged lab"),
+        (Some(0), 0, "updated lab"),
+    ] {
+        let answer = apply(&world, &[lab(wished)], &[]).await;
+        assert_eq!(actions(&answer), [action]);
+        assert_eq!(of(&answer.applied[0].after), Some(now));
+        if action != "created lab" {
+            assert_eq!(of(&answer.applied[0].before), Some(before));
+        }
+        let get = GetNetworkRequest { name: "lab".into() };
+        let network = said(world.admin.get_network(local(get)).await).network.unwrap();
+        assert_eq!(network.mtu, now);
+        before = now;
+    }
+}
+
+#[tokio::test]
 async fn how_old_keys_may_become_is_set_stays_and_is_taken_back() {
     let world = World::new().await;
     let spec = |age: Option<i64>| {

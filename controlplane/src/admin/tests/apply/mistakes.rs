@@ -12,6 +12,35 @@ fn starts(found: &[String], expected: &[&str]) {
 }
 
 #[tokio::test]
+async fn an_mtu_that_no_link_can_have_is_told() {
+    let world = World::new().await;
+    let of_network = |name: &str, ipv4: &str, ipv6: &str, mtu| {
+        resource(Kind::Network(NetworkSpec {
+            name: name.into(),
+            ipv4_range: Some(ipv4.into()),
+            ipv6_range: Some(ipv6.into()),
+            mtu: Some(mtu),
+            ..Default::default()
+        }))
+    };
+    let resources = [
+        of_network("a", "10.1.0.0/16", "", 575),
+        of_network("b", "10.2.0.0/16", "fd00::/64", 1279),
+        of_network("c", "10.3.0.0/16", "", 576),
+    ];
+    let status = refuse(&world, &resources, &[]).await;
+    assert_eq!(status.code(), Code::InvalidArgument);
+    starts(
+        &violations(&status),
+        &[
+            "resources[0].network.mtu: 576 to 65455 bytes, got 575",
+            "resources[1].network.mtu: 1279 bytes are too few where there is IPv6",
+        ],
+    );
+    apply(&world, &resources[2..], &[]).await;
+}
+
+#[tokio::test]
 async fn every_mistake_of_a_request_is_told() {
     let world = World::new().await;
     world.node("web-1").await;

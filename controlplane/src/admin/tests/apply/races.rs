@@ -148,6 +148,7 @@ async fn ranges_that_somebody_took_meanwhile_are_refused() {
         ipv6_range: String::new(),
         mode: wattle_model::Mode::Mesh,
         key_rotation_seconds: 0,
+        mtu: None,
     };
     let theirs = Transaction::default()
         .create(keys::network(&"other".parse().unwrap()), encode_first(&body))
