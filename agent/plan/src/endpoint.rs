@@ -149,6 +149,13 @@ impl EndpointMemory {
         chosen
     }
 
+    /// Whether the endpoint in use when the device was last looked at is still a candidate: then none is
+    /// to be sent. Where the device has learnt another one since, that is fresher.
+    pub(crate) fn stays(&self, key: &PublicKey, candidates: &[Endpoint]) -> bool {
+        let in_use = self.peers.get(key).and_then(|peer| peer.endpoint);
+        in_use.is_some_and(|endpoint| has(candidates, endpoint))
+    }
+
     /// Whether a peer's endpoint may soon have to be chosen, though nothing else changes.
     pub fn is_undecided(&self) -> bool {
         self.peers.values().any(|peer| peer.doubted.is_some())

@@ -44,8 +44,9 @@ impl Touched {
 }
 
 /// The operations for a device that was as desired before the change; `None` where that isn't
-/// enough to know, and the device has to be looked at: an endpoint in use may have moved meanwhile (a
-/// key that a peer will change to begins with that), and routes depend on all peers.
+/// enough to know, and the device has to be looked at: where the control plane takes back the endpoint in
+/// use, the peer may have moved meanwhile (a key that it will change to begins with where it is), and
+/// routes depend on all peers.
 pub fn diff_touched(
     desired: &Desired,
     touched: &Touched,
@@ -73,7 +74,11 @@ pub fn diff_touched(
     let mut targets = BTreeMap::new();
     for peer in touched.now.values() {
         let there = touched.before.values().find(|was| keys(was).any(|key| key == peer.public_key));
-        if there.is_some_and(|was| was.endpoints != peer.endpoints) {
+        // The next look takes the others into account: none of them is to be sent now.
+        let stays = |was: &PeerSpec| {
+            was.endpoints == peer.endpoints || memory.stays(&peer.public_key, &peer.endpoints)
+        };
+        if there.is_some_and(|was| !stays(was)) {
             return None;
         }
         if let Some(next) = peer.next_public_key {

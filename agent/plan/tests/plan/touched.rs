@@ -75,6 +75,21 @@ fn the_change_to_a_next_key_is_planned_from_what_it_touches() {
     assert_eq!(run(changes), 2, "only to learn of the key, where the peer is has to be looked up");
 }
 
+/// A machine that has just joined tells of its endpoints one by one, and all others hear of each.
+#[test]
+fn endpoints_that_come_beside_the_one_in_use_are_planned_from_what_they_touch() {
+    let at = |texts: &[&str]| {
+        let endpoints = texts.iter().map(|text| endpoint(text)).collect();
+        let peer = PeerSpec { endpoints, ..peer(1, 1, Some(1), None) };
+        (vec![], vec![peer])
+    };
+    let [one, two] = ["192.0.2.1:51820", "198.51.100.1:51820"];
+    let changes = vec![at(&[one]), at(&[one, two]), at(&[two, one]), at(&[one])];
+    assert_eq!(run(changes), 4);
+    assert_eq!(run(vec![at(&[one, two]), at(&[two])]), 1, "where it went has to be looked up");
+    assert_eq!(run(vec![at(&[]), at(&[one])]), 1, "it may have been heard from already");
+}
+
 /// The short way is the usual one.
 #[test]
 fn joins_leaves_and_new_addresses_are_planned_from_what_they_touch() {
