@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_millis(100);
 /// Looks take at most this share of the time, however often a machine with many routes changes.
 const LOOKING: u32 = 4;
+/// As much of it may be saved up, for a machine that hasn't changed for a while.
+const SAVED: Duration = Duration::from_secs(2);
 
 /// What a Report says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +74,8 @@ pub(crate) async fn watch_host(
     let mut watch = Watch::open(&interface)
         .inspect_err(|error| tracing::warn!(%error, "changes are found by looking only"))
         .ok();
-    let (mut next_look, mut look) = (Instant::now() + LOOK, Duration::ZERO);
+    let mut next_look = Instant::now() + LOOK;
+    let mut pace = Pace { rested: Instant::now() };
     loop {
         let change = select! {
             () = ended.cancelled() => return,
@@ -85,7 +88,7 @@ pub(crate) async fn watch_host(
                     noticed.notify_one();
                 }
                 if change.host {
-                    next_look = next_look.min(Instant::now() + SETTLED.max(look * LOOKING));
+                    next_look = next_look.min(pace.soon(Instant::now()));
                 }
                 continue;
             }
@@ -98,7 +101,7 @@ pub(crate) async fn watch_host(
         }
         let begun = Instant::now();
         let host = Host::read(&interface).await;
-        look = begun.elapsed();
+        pace.looked(begun, Instant::now());
         match host {
             Ok(host) => {
                 present.send_if_modified(|before| {
@@ -111,6 +114,23 @@ pub(crate) async fn watch_host(
             }
             Err(error) => tracing::warn!(%error, "this machine's addresses can't be read"),
         }
+    }
+}
+
+/// When to look again after the kernel's word.
+struct Pace {
+    /// Looks have had their share of the time until then.
+    rested: Instant,
+}
+
+impl Pace {
+    fn soon(&self, now: Instant) -> Instant {
+        (now + SETTLED).max(self.rested)
+    }
+
+    fn looked(&mut self, begun: Instant, ended: Instant) {
+        let rested = ended.checked_sub(SAVED).unwrap_or(begun).max(self.rested);
+        self.rested = rested + (ended - begun) * (1 + LOOKING);
     }
 }
 
@@ -127,6 +147,30 @@ mod tests {
 
     fn endpoint(text: &str) -> Endpoint {
         Endpoint::new(text.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn looks_take_their_share_of_the_time_and_are_soon_after_a_while() {
+        let mut now = Instant::now() + SAVED;
+        let began = now;
+        let mut pace = Pace { rested: now };
+        let look = Duration::from_millis(500);
+        let mut waits = Vec::new();
+        while now < began + Duration::from_secs(60) {
+            let at = pace.soon(now);
+            waits.push(at - now);
+            now = at + look;
+            pace.looked(at, now);
+        }
+        assert!((22..=26).contains(&waits.len()), "a fifth of a minute is 24 looks: {waits:?}");
+        // A machine that moves is without an address for a moment, and is looked at then, too.
+        now += Duration::from_secs(30);
+        for _ in 0..2 {
+            let at = pace.soon(now);
+            assert_eq!(at - now, SETTLED);
+            now = at + look / 5;
+            pace.looked(at, now);
+        }
     }
 
     #[test]
