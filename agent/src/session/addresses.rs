@@ -20,7 +20,8 @@ impl Addresses {
         Self { all, next, tried: BTreeSet::new(), stale: false }
     }
 
-    /// Takes a new list; the place in the old one is kept where it still means something.
+    /// Takes a new list; the place in the old one is kept where it still means something, and otherwise
+    /// it is a random one, as at the beginning.
     pub(super) fn set(&mut self, all: Vec<String>) {
         // A control plane that says it is nowhere is wrong, and can be corrected only if it is found.
         if all.is_empty() || all == self.all {
@@ -28,7 +29,7 @@ impl Addresses {
         }
         let current = self.current().map(str::to_owned);
         let kept = all.iter().position(|address| Some(address) == current.as_ref());
-        self.next = kept.unwrap_or(0);
+        self.next = kept.unwrap_or_else(|| rand::random_range(0..all.len()));
         self.all = all;
     }
 
@@ -117,6 +118,18 @@ mod tests {
         assert_eq!(addresses.current(), Some("b"));
         addresses.set(vec![]);
         assert_eq!(addresses.elsewhere(&[]), ["x", "b"]);
+    }
+
+    #[test]
+    fn agents_of_an_address_that_is_gone_do_not_all_meet_at_the_next_one() {
+        let places: BTreeSet<_> = (0..100)
+            .map(|_| {
+                let mut addresses = three();
+                addresses.set(["x", "y", "z"].map(str::to_owned).to_vec());
+                addresses.next
+            })
+            .collect();
+        assert_eq!(places, BTreeSet::from([0, 1, 2]));
     }
 
     #[test]
