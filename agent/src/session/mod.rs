@@ -198,7 +198,17 @@ impl Session {
     }
 
     /// Follows a stream and, when its replica wants it gone, the one that replaces it.
-    async fn follow_through(&mut self, mut link: Link) -> End {
+    async fn follow_through(&mut self, link: Link) -> End {
+        let began = Instant::now();
+        let end = self.follow_all(link).await;
+        // What went wrong before a good stream is no reason to wait after it.
+        if began.elapsed() >= LONGEST_WAIT {
+            self.backoff.reset();
+        }
+        end
+    }
+
+    async fn follow_all(&mut self, mut link: Link) -> End {
         self.accepted(&link);
         loop {
             let end = self.follow(&mut link).await;
