@@ -45,6 +45,12 @@ pub(crate) fn rehomed_after(moves: &[Move], at: Timestamp) -> Option<Duration> {
     Duration::try_from(next.at.duration_since(at)).ok()
 }
 
+/// Whether it lost its stream after `at`. Whoever only goes elsewhere, as its replica told it to, has the
+/// other stream first, and none is lost.
+pub(crate) fn cut_after(moves: &[Move], at: Timestamp) -> bool {
+    moves.iter().any(|one| one.at > at && one.to.is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,5 +73,15 @@ mod tests {
         let fault = at("2026-11-25T10:20:04.5Z");
         assert_eq!(rehomed_after(&moves, fault), Some(Duration::from_millis(1250)));
         assert_eq!(rehomed_after(&moves, at("2026-11-25T10:20:06Z")), None);
+        assert!(cut_after(&moves, fault) && !cut_after(&moves, at("2026-11-25T10:20:05.2Z")));
+    }
+
+    #[test]
+    fn whoever_goes_elsewhere_in_order_lost_nothing() {
+        let first = LOG.lines().nth(1).unwrap();
+        let second = first.replace("10:20:01", "10:20:09").replace("192.0.2.1", "192.0.2.3");
+        let moves = moves(&format!("{first}\n{second}\n")).unwrap();
+        assert_eq!(moves.len(), 2);
+        assert!(!cut_after(&moves, moves[0].at));
     }
 }

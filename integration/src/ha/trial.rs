@@ -16,7 +16,7 @@ use wattle_model::{Digest, NodeId};
 
 use super::{
     Churn, Fault, HaCluster, Rate,
-    homes::{home, moves, rehomed_after},
+    homes::{cut_after, home, moves, rehomed_after},
     operators::NETWORK,
 };
 use crate::{Agent, Flow, Lost, wait_until};
@@ -59,7 +59,7 @@ pub struct Found {
     pub packets: u64,
     /// Packets that weren't answered.
     pub packets_lost: u64,
-    /// Agents that had to go to another replica.
+    /// Agents that had to go to another replica. Of all others, whoever loses its stream is a violation.
     pub rehomed: usize,
     /// From the fault until they were connected again: the slowest of a hundred. None where nobody
     /// had to move.
@@ -207,12 +207,16 @@ impl Homes {
         found: &mut Found,
     ) -> Result<()> {
         let mut took = Vec::new();
-        for agent in
-            cluster.agents.iter().enumerate().filter(|agent| self.moved(fault, *agent, cluster))
-        {
-            let after = rehomed_after(&moves(&agent.1.log()?)?, at);
-            let after = after.with_context(|| format!("{} never came back", agent.1.name()))?;
-            took.push(after.as_secs_f64() * 1000.0);
+        for agent in cluster.agents.iter().enumerate() {
+            let (moves, name) = (moves(&agent.1.log()?)?, agent.1.name());
+            if self.moved(fault, agent, cluster) {
+                let after = rehomed_after(&moves, at);
+                let after = after.with_context(|| format!("{name} never came back"))?;
+                took.push(after.as_secs_f64() * 1000.0);
+            } else if cut_after(&moves, at) {
+                let why = format!("{name} lost its stream, and nothing of its own broke");
+                found.violations.push(why);
+            }
         }
         took.sort_by(f64::total_cmp);
         found.rehomed = took.len();

@@ -19,14 +19,12 @@ fn agents_move_when_their_replica_dies() {
     let reset = Fault::CutAgent { agent: 0, replica, reset: true };
     let found = trial(reset, 4).run(&mut cluster).unwrap();
     assert_rehomed(&found, REHOMED);
-    assert_eq!(found.rehomed, 1);
 
     let found = trial(Fault::StopReplica(home(&cluster)), 1).run(&mut cluster).unwrap();
     assert_rehomed(&found, REHOMED);
 
     let found = trial(Fault::KillReplicas, 2).run(&mut cluster).unwrap();
     assert_good(&found);
-    assert_eq!(found.rehomed, cluster.agents.len());
 }
 
 #[test]
@@ -51,7 +49,6 @@ fn an_agent_moves_when_it_alone_is_cut_off_in_silence() {
     let cut = Fault::CutAgent { agent: 0, replica, reset: false };
     let found = trial(cut, 38).run(&mut cluster).unwrap();
     assert_rehomed(&found, REHOMED_UNTOLD);
-    assert_eq!(found.rehomed, 1, "the others stay");
 }
 
 /// It says so, and keeps its streams.
