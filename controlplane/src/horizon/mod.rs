@@ -19,12 +19,16 @@ use wattle_model::Revision;
 use wattle_proto::store as proto;
 use wattle_runtime::clock::{self, unix_millis};
 
+use self::rules::Cutoff;
 use crate::store::{Key, Outcome, Store, StoreError, Transaction, keys};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// How far behind the horizon stays, and how long answered requests, dead tokens and dead
 /// operators are kept.
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Marks that have been made since one that is a day old: one an hour. A clock that jumps makes a single
+/// one, and so counts as an hour, however far it went.
+const MARKS: usize = 24;
 /// How often the clock is looked at: a machine that was asleep marks soon after.
 const EVERY: Duration = Duration::from_secs(300);
 
@@ -60,7 +64,7 @@ pub async fn advance(store: &dyn Store, now: SystemTime) -> Result<Revision, Hor
     let stored = store.get(&keys::horizon()).await?.ok_or_else(malformed)?;
     let record = proto::Horizon::decode(stored.value.clone()).map_err(|_| malformed())?;
     let before = Revision(record.revision);
-    let next = moved(record.clone(), store.head().await?, unix_millis(now));
+    let (next, passed) = moved(record.clone(), store.head().await?, unix_millis(now));
     if next == record {
         return Ok(before);
     }
@@ -70,27 +74,33 @@ pub async fn advance(store: &dyn Store, now: SystemTime) -> Result<Revision, Hor
         // Another replica did it.
         Outcome::Conflict => Ok(before),
         Outcome::Committed(_) => {
-            // Every hour, because requests and tokens run out by the clock.
-            let gone = sweep::sweep(store, horizon, now).await.map_err(HorizonError::Sweep)?;
+            // Every hour, because requests and tokens run out by the clock: by the one of a day ago,
+            // which has been right for as long.
+            let Some(millis) = passed else { return Ok(horizon) };
+            let gone = sweep::sweep(store, Cutoff { horizon, millis }).await;
+            let gone = gone.map_err(HorizonError::Sweep)?;
             tracing::debug!(%horizon, gone, "horizon kept");
             Ok(horizon)
         }
     }
 }
 
-/// The record an instant later. What was marked in the future, by a clock that has since been set
-/// back, is dropped: the horizon then rises late, never early.
-fn moved(mut record: proto::Horizon, head: Revision, now: u64) -> proto::Horizon {
+/// The record an instant later, and when what has passed the horizon was marked. What was marked in the
+/// future, by a clock that has since been set back, is dropped: the horizon then rises late. A mark
+/// isn't old by the clock alone, or one that is set forward would raise it to a moment ago.
+fn moved(mut record: proto::Horizon, head: Revision, now: u64) -> (proto::Horizon, Option<u64>) {
     let (hour, day) = (millis(HOUR), millis(DAY));
     record.marks.retain(|mark| mark.at_millis <= now);
     if record.marks.last().is_none_or(|mark| mark.at_millis + hour <= now) {
         record.marks.push(proto::Mark { revision: head.0, at_millis: now });
     }
     let old = record.marks.partition_point(|mark| mark.at_millis + day <= now);
-    if let Some(mark) = record.marks.drain(..old).next_back() {
+    let old = old.min(record.marks.len().saturating_sub(MARKS));
+    let passed = record.marks.drain(..old).next_back();
+    if let Some(mark) = &passed {
         record.revision = record.revision.max(mark.revision);
     }
-    record
+    (record, passed.map(|mark| mark.at_millis))
 }
 
 const fn millis(duration: Duration) -> u64 {
@@ -105,13 +115,20 @@ mod tests {
         1_000_000_000 + n * 3_600_000
     }
 
+    /// What becomes of a record when it is looked at at these hours; the revision is ten times the hour.
+    fn at(record: proto::Horizon, when: impl IntoIterator<Item = u64>) -> proto::Horizon {
+        let look = |record, hour| moved(record, Revision(hour * 10), hours(hour)).0;
+        when.into_iter().fold(record, look)
+    }
+
     #[test]
     fn it_stays_a_day_behind_and_its_marks_are_few() {
         let mut record = proto::Horizon::default();
         for hour in 0..100 {
             // Ten revisions an hour; looked at more often than there is something to mark.
             for minute in [0, 20, 40] {
-                record = moved(record, Revision(hour * 10), hours(hour) + minute * 60_000);
+                let now = hours(hour) + minute * 60_000;
+                record = moved(record, Revision(hour * 10), now).0;
             }
             let expected = hour.checked_sub(24).map_or(0, |behind| behind * 10);
             assert_eq!(record.revision, expected, "after {hour} hours");
@@ -121,20 +138,42 @@ mod tests {
 
     #[test]
     fn a_clock_set_back_raises_nothing_early() {
-        let mut record = moved(proto::Horizon::default(), Revision(5), hours(50));
-        record = moved(record, Revision(7), hours(10));
+        let record = at(proto::Horizon::default(), [50, 10]);
         assert_eq!(record.marks.len(), 1, "the mark from the future is dropped");
-        record = moved(record, Revision(9), hours(33));
+        let record = at(record, 11..34);
         assert_eq!(record.revision, 0);
-        record = moved(record, Revision(9), hours(34));
-        assert_eq!(record.revision, 7);
+        assert_eq!(at(record, [34]).revision, 100);
     }
 
     #[test]
-    fn a_long_sleep_takes_the_newest_old_mark() {
-        let mut record = moved(proto::Horizon::default(), Revision(1), hours(0));
-        record = moved(record, Revision(2), hours(1));
-        record = moved(record, Revision(3), hours(500));
-        assert_eq!((record.revision, record.marks.len()), (2, 1));
+    fn a_clock_set_forward_raises_nothing_but_an_hour() {
+        let record = at(proto::Horizon::default(), 0..=30);
+        assert_eq!(record.revision, 60);
+        // By a month, for three hours, and back.
+        let ahead = at(record.clone(), [750]);
+        assert_eq!(ahead.revision, 70);
+        let ahead = at(ahead, 751..753);
+        assert_eq!(ahead.revision, 90, "hour by hour, as ever");
+        let back = at(ahead, [33]);
+        assert_eq!((back.revision, back.marks.len()), (90, 22));
+        let later = at(back, 34..=36);
+        assert_eq!(later.revision, 100, "two hours late: it was early by so many");
+    }
+
+    #[test]
+    fn a_long_sleep_is_an_hour() {
+        let record = at(proto::Horizon::default(), [0, 1, 500]);
+        assert_eq!((record.revision, record.marks.len()), (0, 3));
+        assert_eq!(at(record, 501..=523).revision, 10);
+    }
+
+    #[test]
+    fn what_runs_out_by_the_clock_goes_by_the_clock_of_a_day_ago() {
+        let record = at(proto::Horizon::default(), 0..=30);
+        let (_, passed) = moved(record.clone(), Revision(310), hours(31));
+        assert_eq!(passed, Some(hours(7)));
+        let (_, passed) = moved(record.clone(), Revision(310), hours(750));
+        assert_eq!(passed, Some(hours(7)), "it hasn't been a month");
+        assert_eq!(moved(record, Revision(310), hours(30)).1, None);
     }
 }

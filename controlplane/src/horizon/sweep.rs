@@ -1,25 +1,13 @@
 //! Goes over everything that grows old and forgets what the horizon has passed, a few records to a
 //! transaction. Whatever changed meanwhile is left for the next time.
 
-use std::time::SystemTime;
-
 use futures::TryStreamExt as _;
-use wattle_model::Revision;
-use wattle_runtime::clock::unix_millis;
 
-use super::{
-    DAY, millis,
-    rules::{Cutoff, rules},
-};
+use super::rules::{Cutoff, rules};
 use crate::store::{Batch, Operation, Outcome, Store, StoreError};
 
 /// Says how many records were forgotten or shortened.
-pub(super) async fn sweep(
-    store: &dyn Store,
-    horizon: Revision,
-    now: SystemTime,
-) -> Result<usize, StoreError> {
-    let cutoff = Cutoff { horizon, millis: unix_millis(now).saturating_sub(millis(DAY)) };
+pub(super) async fn sweep(store: &dyn Store, cutoff: Cutoff) -> Result<usize, StoreError> {
     let mut done = 0;
     for (prefix, rule) in rules() {
         let (mut pages, mut batch) = (store.snapshot(&prefix).await?.pages, Batch::default());

@@ -236,12 +236,14 @@ impl World {
         }
     }
 
-    /// Days in which nobody did anything: everything is marked, and then the horizon passes it.
+    /// Days in which nobody did anything: everything is marked hour by hour, and the horizon passes it.
     async fn days(&self, days: u64) {
         self.advance_horizon().await;
-        self.ahead.set(self.ahead.get() + DAY * u32::try_from(days).unwrap() + DAY / 24);
-        self.set_clocks();
-        self.advance_horizon().await;
+        for _ in 0..=24 * days {
+            self.ahead.set(self.ahead.get() + DAY / 24);
+            self.set_clocks();
+            self.advance_horizon().await;
+        }
     }
 
     async fn advance_horizon(&self) {
