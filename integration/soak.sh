@@ -6,6 +6,7 @@
 #   mesh       the end-to-end tests, again and again
 #   kernel     the kernel's WireGuard: random changes and meddling, then the whole suite
 #   keys       the keys of ten nodes, one after the other, under traffic
+#   loss       the control plane is gone for longer than a session lasts, on the kernel's WireGuard
 #   faults     replicas and members of etcd fail, one after the other, under load
 #   fleet      the published set of fleets at full size, which writes docs/benchmarks.md
 #
@@ -18,6 +19,7 @@ HISTORIES=${HISTORIES:-2000}
 MODELS=${MODELS:-120}
 MESHES=${MESHES:-10}
 DEVICES=${DEVICES:-40}
+LOSS_SECONDS=${LOSS_SECONDS:-630}
 CHAOS_MINUTES=${CHAOS_MINUTES:-30}
 export RUST_BACKTRACE=0 CARGO_TERM_COLOR=never
 
@@ -66,6 +68,11 @@ keys() {
         run '^kernel tests|^keys' integration/kernel-tests.sh a_pair
 }
 
+loss() {
+    WATTLE_LOSS_SECONDS=$LOSS_SECONDS KERNEL_TESTS=kernel_loss VM_TIMEOUT=$((LOSS_SECONDS + 600)) \
+        run '^kernel tests|^loss' integration/kernel-tests.sh
+}
+
 faults() {
     export WATTLE_CHAOS_MINUTES=$CHAOS_MINUTES WATTLE_QUORUM_SECONDS=60
     run '^fault [0-9]|^found |^[0-9]+ faults|WATTLE_SEED=' \
@@ -76,10 +83,10 @@ fleet() {
     run '^wattle-fleet|^failed' make --no-print-directory bench-fleet
 }
 
-parts=${*:-histories model mesh kernel keys faults fleet}
+parts=${*:-histories model mesh kernel keys loss faults fleet}
 for part in $parts; do
     case $part in
-    histories | model | mesh | kernel | keys | faults | fleet) ;;
+    histories | model | mesh | kernel | keys | loss | faults | fleet) ;;
     *) echo "soak: no part $part: $(sed -n 's/^#   \([a-z]*\) .*/\1/p' "$0" | xargs)" >&2; exit 2 ;;
     esac
 done
