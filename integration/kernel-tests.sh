@@ -62,8 +62,11 @@ RUST_BACKTRACE=0 VM_TIMEOUT=${VM_TIMEOUT:-1500} VM_MEMORY=${VM_MEMORY:-3072} $ru
         *) only= ;;
         esac
         "$binary" --test-threads 2 --nocapture $only "$@" || failed=1
-        echo "kernel tests: ${name%-*} took $(($(cut -d. -f1 /proc/uptime) - begun)) s"
+        free=$(sed -n "s/^MemAvailable: *\([0-9]*\)[0-9]\{3\} kB/\1/p" /proc/meminfo)
+        echo "kernel tests: ${name%-*} took $(($(cut -d. -f1 /proc/uptime) - begun)) s, $free MB are free"
     done
+    # A process that the kernel ended says nothing of it itself.
+    [ $failed = 0 ] || dmesg | grep -E "Out of memory|segfault|traps:" || true
     exit $failed
 ' sh "$emulated" "${WATTLE_SEEDS-}" "${WATTLE_TEST_NODES-}" "${WATTLE_TEST_BINARIES-}" \
     "${WATTLE_LOSS_SECONDS-}" "$binaries" "$@"
