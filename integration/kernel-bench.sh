@@ -28,6 +28,9 @@ sed -n 's/^BENCH {/{/p' "$said" >target/bench/kernel.json
 ratio() { # its name, the number of peers
     sed -n "s/.*\"$1\":{[^}]*\"$2\":\([0-9.]*\).*/\1/p" target/bench/kernel.json
 }
+lost() {
+    sed -n "s/.*\"applied_again_lost\":{[^}]*\"$1\":\([0-9]*\).*/\1/p" target/bench/kernel.json
+}
 figure() {
     sed -n "s/.*\"$1\":\"*\([^,\"}]*\).*/\1/p" target/bench/kernel.json
 }
@@ -46,5 +49,12 @@ figure() {
     echo
     echo "Agent with 5,000 peers: $(figure agent_rss_mb) MB resident; idle, $(sed -n 's/^BENCH-CPU \(.*\), idle.*/\1/p' "$said")."
     echo "Throughput through the agents' tunnel, to one made by hand: $(figure throughput_ratio)."
+    echo
+    echo "One end of a tunnel is given once more what it has, while the other one sends it"
+    echo "$(figure applied_again_packets) packets, ten a second. Lost:"
+    echo
+    echo "| the agent killed and started again | \`wg syncconf\` | \`wg setconf\`, which replaces all peers |"
+    echo "|---|---|---|"
+    echo "| $(lost agent) | $(lost wg_syncconf) | $(lost wg_setconf) |"
 } >docs/kernel-benchmarks.md
 cat docs/kernel-benchmarks.md

@@ -8,10 +8,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use wattle_model::{NodeId, PeerSpec};
 use wattle_plan::{Desired, DeviceSpec, EndpointMemory, Op, Update, diff, diff_touched};
 
 use super::{
+    again::{PACKETS, applied_again},
     machine::{Machine, numbered, prefixes, program, wait_ping},
     netns::Netns,
 };
@@ -25,20 +27,24 @@ const SIZES: [u32; 4] = [100, 1000, 10_000, 20_000];
 const CHANGES: usize = 15;
 const SETS: usize = 3;
 
-#[tokio::test]
+#[test]
 #[ignore = "a benchmark for a kernel with WireGuard: `make bench-kernel` runs it"]
-async fn bench() {
+fn bench() {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let (mut delta, mut addconf, mut syncconf) = (ratios(), ratios(), ratios());
     for size in SIZES {
-        let figures = devices(size).await;
+        let figures = apart(|| devices(size));
         println!("| {size} | {figures:?} |");
         delta.insert(size.to_string(), figures.change.0 / figures.change.1);
         addconf.insert(size.to_string(), figures.set.0 / figures.set.1);
         syncconf.insert(size.to_string(), figures.set.0 / figures.set.2);
     }
-    let (rss, cpu) = resident(5000).await;
-    let throughput = throughput().await;
+    let (rss, cpu) = apart(|| resident(5000));
+    let (throughput, lost) = apart(|| async {
+        let mut machines = tunnels().await;
+        (throughput(&machines), applied_again(&mut machines, HAND).await)
+    });
+    println!("| applied again | {lost:?} |");
     println!("BENCH-CPU {cpu:.2} % of one processor, idle with 5000 peers");
     let figures = json!({
         "kernel": release.trim(),
@@ -47,8 +53,27 @@ async fn bench() {
         "first_apply_vs_syncconf": rounded(&syncconf),
         "agent_rss_mb": round(rss),
         "throughput_ratio": round(throughput),
+        "applied_again_packets": PACKETS,
+        "applied_again_lost": {
+            "agent": lost.agent,
+            "wg_syncconf": lost.syncconf,
+            "wg_setconf": lost.setconf,
+        },
     });
     println!("BENCH {figures}");
+}
+
+/// On a thread and a runtime of its own: threads that a runtime keeps stay in the namespace that
+/// they were made in.
+fn apart<F: Future>(work: impl FnOnce() -> F + Send) -> F::Output
+where
+    F::Output: Send,
+{
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(work())
+    };
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
 
 fn ratios() -> BTreeMap<String, f64> {
@@ -79,22 +104,22 @@ async fn devices(size: u32) -> Figures {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("peers.conf");
     fs::write(&file, peers.iter().map(section).collect::<String>()).unwrap();
-    let file = file.display();
+    let (file, key) = (file.display(), key_file(&netns, &folder));
 
     let (mut ours, mut add, mut sync) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..SETS {
-        let mut device = Device::open(&peers).await;
+        let mut device = Device::open().await;
         ours.push(device.first_apply(&peers).await);
         device.kernel.remove().await.unwrap();
         for (how, times) in [("addconf", &mut add), ("syncconf", &mut sync)] {
-            by_hand(&netns);
+            by_hand(&netns, &key);
             times.push(timed(|| drop(netns.run(&format!("wg {how} hand0 {file}")))));
             netns.run("ip link del hand0");
         }
     }
-    let mut device = Device::open(&peers).await;
+    let mut device = Device::open().await;
     device.first_apply(&peers).await;
-    by_hand(&netns);
+    by_hand(&netns, &key);
     netns.run(&format!("wg addconf hand0 {file}"));
     let (mut change, mut set) = (Vec::new(), Vec::new());
     for more in 0..CHANGES {
@@ -122,7 +147,8 @@ struct Device {
 }
 
 impl Device {
-    async fn open(peers: &[PeerSpec]) -> Self {
+    /// Up, with its addresses and no peers, as the one made by hand is.
+    async fn open() -> Self {
         let private_key = wireguard_key::generate();
         let own = wireguard_key::public(&private_key).unwrap();
         let interface = "wattle0".to_owned();
@@ -133,8 +159,9 @@ impl Device {
             vec!["10.90.255.254/7".parse().unwrap(), "fd5a:90::ffff:1/64".parse().unwrap()];
         let device = DeviceSpec { listen_port: 0, addresses, mtu: 1420, mark: 0x5747 };
         let desired = Desired::new(NodeId::new([0xee; 16]), device);
-        assert!(!peers.is_empty());
-        Self { desired, memory: EndpointMemory::default(), kernel, own }
+        let mut device = Self { desired, memory: EndpointMemory::default(), kernel, own };
+        device.first_apply(&[]).await;
+        device
     }
 
     async fn first_apply(&mut self, peers: &[PeerSpec]) -> f64 {
@@ -160,9 +187,18 @@ impl Device {
     }
 }
 
-fn by_hand(netns: &Netns) {
+/// With a key, as the agent's has: without one the kernel leaves a part of each peer's work undone.
+fn by_hand(netns: &Netns, key: &str) {
     netns.run("ip link add hand0 type wireguard");
+    netns.run(&format!("wg set hand0 private-key {key}"));
     netns.run("ip link set hand0 up");
+}
+
+/// A private key that `wg` made, in a file of the folder.
+fn key_file(netns: &Netns, folder: &TempDir) -> String {
+    let file = folder.path().join("key");
+    fs::write(&file, netns.run("wg genkey")).unwrap();
+    file.display().to_string()
 }
 
 fn section(peer: &PeerSpec) -> String {
@@ -200,8 +236,11 @@ fn cpu_ticks(id: u32) -> f64 {
     fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()
 }
 
-/// Of the agents' tunnel to one made by hand between the same machines.
-async fn throughput() -> f64 {
+/// Where the second machine is in the tunnel made by hand.
+const HAND: &str = "10.99.0.2";
+
+/// Two machines with two tunnels between them: the agents', and `hand0`.
+async fn tunnels() -> [Machine; 2] {
     let [one, two] = Netns::pair();
     let mut machines = [Machine::new(one, 1).await, Machine::new(two, 2).await];
     let (one, two) = (machines[0].spec(), machines[1].spec());
@@ -213,25 +252,26 @@ async fn throughput() -> f64 {
     let [one, two] = &machines;
     let keys = [one, two].map(|machine| {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("key");
-        fs::write(&file, machine.netns.run("wg genkey")).unwrap();
-        machine.netns.run("ip link add hand0 type wireguard");
-        machine
-            .netns
-            .run(&format!("wg set hand0 listen-port 51999 private-key {}", file.display()));
+        by_hand(&machine.netns, &key_file(&machine.netns, &folder));
+        machine.netns.run("wg set hand0 listen-port 51999");
         machine.netns.run("wg show hand0 public-key").trim().to_owned()
     });
     for (machine, here, there, key) in [(one, 1, 2, &keys[1]), (two, 2, 1, &keys[0])] {
         let peer = format!("peer {key} endpoint 192.168.77.{there}:51999 allowed-ips 10.99.0.0/24");
         machine.netns.run(&format!("wg set hand0 {peer}"));
         machine.netns.run(&format!("ip address add 10.99.0.{here}/24 dev hand0"));
-        machine.netns.run("ip link set hand0 mtu 1440 up");
+        machine.netns.run("ip link set hand0 mtu 1440");
     }
+    machines
+}
+
+/// Of the agents' tunnel to the one made by hand.
+fn throughput([one, two]: &[Machine; 2]) -> f64 {
     let mut server =
         two.netns.command("iperf3 -s").stdout(std::process::Stdio::null()).spawn().unwrap();
     let (mut ours, mut by_hand) = (Vec::new(), Vec::new());
     for _ in 0..3 {
-        for (address, rates) in [("10.90.0.2", &mut ours), ("10.99.0.2", &mut by_hand)] {
+        for (address, rates) in [("10.90.0.2", &mut ours), (HAND, &mut by_hand)] {
             wait_ping(&one.netns, address);
             let said = one.netns.run(&format!("iperf3 -J -t 6 -O 1 -c {address}"));
             let said: Value = serde_json::from_str(&said).unwrap();

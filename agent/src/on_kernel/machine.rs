@@ -158,7 +158,7 @@ fn spec(number: u32, address: [u8; 4], endpoint: &str) -> PeerSpec {
         public_key: PublicKey::new(key).unwrap(),
         next_public_key: None,
         ipv4: Some(address.into()),
-        ipv6: Some(format!("fd5a:90::{number:x}").parse().unwrap()),
+        ipv6: Some(format!("fd5a:90::{:x}:{:x}", number >> 16, number & 0xffff).parse().unwrap()),
         endpoints: vec![Endpoint::new(endpoint.parse().unwrap()).unwrap()],
     }
 }

@@ -3,6 +3,7 @@
 //! integration/kernel-bench.sh run them in a machine that has one.
 #![expect(clippy::print_stdout, reason = "they say what they measured")]
 
+mod again;
 mod bench;
 mod changes;
 mod machine;
