@@ -70,12 +70,9 @@ impl Underlay {
         (ipv4, ipv6): (Ipv4Addr, Ipv6Addr),
     ) -> Result<Host> {
         let namespace = Namespace::new(format!("{}-{name}", self.prefix))?;
-        let port = format!("p-{name}");
-        switch.ip(&format!("link add {port} type veth peer name eth0 netns {}", namespace.name))?;
-        switch.ip(&format!("link set {port} master {bridge} up"))?;
         let host = Host { name: name.to_owned(), namespace, ipv4, ipv6 };
         host.ip("link set lo up")?;
-        host.ip("link set eth0 up")?;
+        host.wire(switch, bridge)?;
         Ok(host)
     }
 
@@ -123,6 +120,17 @@ impl Host {
     /// Runs `ip` on it.
     pub fn ip(&self, arguments: &str) -> Result<()> {
         self.namespace.ip(arguments)
+    }
+
+    /// Gives it an eth0 that leads to a bridge, instead of the one that it has.
+    pub(crate) fn wire(&self, switch: &Namespace, bridge: &str) -> Result<()> {
+        if self.has_link("eth0") {
+            self.ip("link del eth0")?;
+        }
+        let (port, namespace) = (format!("p-{}", self.name), &self.namespace.name);
+        switch.ip(&format!("link add {port} type veth peer name eth0 netns {namespace}"))?;
+        switch.ip(&format!("link set {port} master {bridge} up"))?;
+        self.ip("link set eth0 up")
     }
 
     /// Whether a link of this name exists.

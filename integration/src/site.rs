@@ -41,9 +41,19 @@ impl Site {
         let address = Self::address(self.number, number);
         let addresses = (address, Ipv6Addr::UNSPECIFIED);
         let host = underlay.wired(name, self.router.switch(), "lan0", addresses)?;
-        host.ip(&format!("addr add {address}/24 dev eth0"))?;
-        host.ip(&format!("route add default via {}", Self::address(self.number, 1)))?;
+        self.address_on(&host, number)?;
         Ok(host)
+    }
+
+    /// Has a host of another site move here, with the address of this number.
+    pub fn take(&self, host: &Host, number: u8) -> Result<()> {
+        host.wire(self.router.switch(), "lan0")?;
+        self.address_on(host, number)
+    }
+
+    fn address_on(&self, host: &Host, number: u8) -> Result<()> {
+        host.ip(&format!("addr add {}/24 dev eth0", Self::address(self.number, number)))?;
+        host.ip(&format!("route add default via {}", Self::address(self.number, 1)))
     }
 
     /// Its router.

@@ -57,6 +57,20 @@ pub struct SetPeer {
     pub clear_preshared: bool,
 }
 
+impl SetPeer {
+    /// Changes a peer's keepalives, and nothing else.
+    pub const fn keepalive(key: PublicKey, seconds: u16) -> Self {
+        Self {
+            key,
+            create: false,
+            prefixes: Prefixes::Keep,
+            endpoint: None,
+            keepalive: Some(seconds),
+            clear_preshared: false,
+        }
+    }
+}
+
 /// What to do with a peer's prefixes. Whichever a peer is given leaves whoever had it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prefixes {

@@ -180,6 +180,16 @@ impl Host {
         self.addresses.iter().any(|own| own.net.addr() == address)
     }
 
+    /// Whether this machine goes out another way than before. What containers and overlays do on it
+    /// doesn't count.
+    pub fn has_moved_since(&self, before: &Self) -> bool {
+        let outside = |host: &Self| -> Vec<IpNet> {
+            let outside = host.addresses.iter().filter(|a| a.reachable && !a.internal);
+            outside.map(|own| own.net).collect()
+        };
+        outside(self) != outside(before) || self.default_mtu != before.default_mtu
+    }
+
     /// Refuses ranges that overlap an address or a route of the host. Default routes don't count,
     /// nor the two halves that VPNs lay over one.
     pub fn check_overlap(&self, ranges: &[IpNet]) -> Result<(), Overlap> {

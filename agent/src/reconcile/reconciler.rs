@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use wattle_model::{NodeId, NodeName, PrivateKey, PublicKey, Revision};
 use wattle_plan::{
-    DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Repaired, Touched, Update,
-    diff, diff_touched,
+    DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Repaired, SetPeer, Touched,
+    Update, diff, diff_touched,
 };
 
 use super::{
@@ -115,6 +115,8 @@ pub(crate) struct Reconciler {
     surroundings: Surroundings,
     interface: String,
     mtu: Wished,
+    /// This machine, when it was last followed.
+    host: Arc<Host>,
     /// The device is known to be as desired: a look found nothing to do, and since then only
     /// changes were made that the device took. Anything else found is somebody else's doing.
     in_step: bool,
@@ -166,6 +168,7 @@ impl Reconciler {
         let device = DeviceSpec { listen_port, addresses, mtu: first, mark };
         let mut desired = Desired::new(own, device);
         desired.via = via;
+        let host = surroundings.host.borrow().clone();
         let reconciler = Self {
             open,
             kernel,
@@ -174,6 +177,7 @@ impl Reconciler {
             desired,
             memory: EndpointMemory::default(),
             observed_at: settings.observed,
+            host,
             surroundings,
             interface,
             mtu,
@@ -336,6 +340,14 @@ impl Reconciler {
         self.in_step &= self.desired.keepalive == before;
         self.memory.set_attached(host.attached());
         self.memory.set_nat(nat);
+        let left = std::mem::replace(&mut self.host, host.clone());
+        let moved = host.has_moved_since(&left);
+        if moved && before.is_some() && nat.is_some() {
+            self.in_step = false;
+            if let Err(error) = self.stop_keepalives().await {
+                tracing::debug!(%error, "keepalives don't begin anew");
+            }
+        }
         match self.observe_and_apply(&host, wait).await {
             Ok(failed) => failed,
             Err(error) => {
@@ -343,6 +355,18 @@ impl Reconciler {
                 Vec::new()
             }
         }
+    }
+
+    /// This machine goes out another way than before. Behind a NAT its peers find it by what it sends
+    /// alone, and a device sends at once where keepalives begin: so they are to begin anew with those it
+    /// has spoken with lately.
+    async fn stop_keepalives(&mut self) -> Result<(), KernelError> {
+        let observed = self.kernel.observe().await?;
+        self.repaired.extend(observed.repaired);
+        let peers = observed.peers.into_iter();
+        let spoken = peers.filter(|(_, peer)| peer.last_handshake.is_some_and(|age| age < FRESH));
+        let ops: Vec<_> = spoken.map(|(key, _)| Op::SetPeer(SetPeer::keepalive(key, 0))).collect();
+        self.kernel.apply(&ops).await.map(drop)
     }
 
     async fn observe_and_apply(

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use wattle_model::{PeerSpec, PrivateKey, Revision};
-use wattle_plan::{Op, Update};
+use wattle_plan::{Op, SetPeer, Update};
 
 use super::{Change, Mesh, Open, Reconciler, Surroundings, Wishes};
 use crate::{
@@ -165,6 +165,28 @@ async fn keepalives_are_sent_behind_nat_only() {
     translated.host.send_replace(Arc::new(Host::with_addresses(&["203.0.113.9/24"])));
     sleep(Duration::from_millis(10)).await;
     assert_eq!(keepalive(&translated), None);
+}
+
+/// What peers hear from a machine that moved tells them where it went.
+#[tokio::test(start_paused = true)]
+async fn behind_nat_keepalives_begin_anew_where_the_machine_moves() {
+    let bench = Bench::new(Some("203.0.113.9:51820")).await;
+    bench.mesh.apply(reset(&[1, 2], 5)).await.unwrap();
+    bench.device.tamper(|observed| {
+        observed.peers.get_mut(&key(1)).unwrap().last_handshake = Some(Duration::from_secs(9));
+    });
+    sleep(Duration::from_secs(1)).await;
+    bench.device.take_log();
+    let moved = Host::with_addresses(&["192.168.1.7/24"]);
+    bench.host.send_replace(Arc::new(moved.clone()));
+    sleep(Duration::from_secs(1)).await;
+    let begun: Vec<_> = [0, 25].map(|s| Op::SetPeer(SetPeer::keepalive(key(1), s))).into();
+    assert_eq!(bench.device.take_log(), begun, "and not with whom it doesn't speak");
+    assert_eq!(repairs(&bench), [], "nobody meddled");
+
+    bench.host.send_replace(Arc::new(moved));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(bench.device.take_log(), [], "it hasn't moved");
 }
 
 fn repairs(bench: &Bench) -> Vec<(&'static str, u64)> {
