@@ -338,7 +338,7 @@ async fn restore(
     let (settings, node) = (&identity.settings, identity.node_id);
     let (mut reconciler, mesh) =
         Reconciler::open(open, node, keys, wishes, settings, surroundings).await?;
-    reconciler.restore(session::restored(held)).await;
+    reconciler.restore(session::restored(held), identity.secrets.in_use()).await;
     tracing::info!(
         node = %settings.name,
         network = %settings.network,

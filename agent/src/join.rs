@@ -184,6 +184,7 @@ fn identity(answer: EnrollResponse, keys: Pending) -> Result<Identity, JoinError
         tls_key: keys.tls_key,
         wireguard_key: keys.wireguard_key,
         next_wireguard_key: None,
+        secrets: Default::default(),
     })
 }
 

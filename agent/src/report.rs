@@ -9,7 +9,7 @@ use tokio::{
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
-use wattle_model::Endpoint;
+use wattle_model::{Endpoint, Generation};
 use wattle_proto::{entry, sync::DataPlane};
 
 use crate::kernel::{DataPlaneKind, Host, Noticed, Watch};
@@ -33,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) listen_port: u16,
     /// What moves the packets.
     pub(crate) data_plane: DataPlane,
+    /// The newest of the network's secrets that it holds.
+    pub(crate) secret_generation: Generation,
 }
 
 impl Report {
@@ -43,12 +45,14 @@ impl Report {
         host: &Host,
         listen_port: u16,
         data_plane: DataPlaneKind,
+        secret_generation: Generation,
     ) -> Self {
         let data_plane = match data_plane {
             DataPlaneKind::Kernel => DataPlane::Kernel,
             DataPlaneKind::Userspace => DataPlane::Userspace,
         };
-        Self { endpoints: endpoints(declared, host, listen_port), listen_port, data_plane }
+        let endpoints = endpoints(declared, host, listen_port);
+        Self { endpoints, listen_port, data_plane, secret_generation }
     }
 }
 

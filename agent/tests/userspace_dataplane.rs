@@ -20,6 +20,11 @@ fn addresses_move_and_none_is_stolen_back() {
 }
 
 #[test]
+fn a_preshared_key_is_taken_by_the_next_handshake() {
+    scenes::a_preshared_key_is_taken_by_the_next_handshake(Userspace);
+}
+
+#[test]
 fn a_new_node_takes_over_a_deleted_ones_addresses() {
     scenes::a_new_node_takes_over_a_deleted_ones_addresses(Userspace);
 }

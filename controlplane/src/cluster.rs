@@ -181,6 +181,7 @@ fn first_transaction(made: &Cluster, now: SystemTime) -> Transaction {
         mode: Mode::Mesh,
         key_rotation_seconds: 0,
         mtu: None,
+        preshared_keys: false,
     };
     Transaction::default()
         .as_read(keys::moving(), None)

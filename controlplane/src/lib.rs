@@ -24,6 +24,7 @@ pub mod nodes;
 pub mod replica;
 pub mod replicas;
 pub mod rotation;
+pub mod secrets;
 pub mod services;
 pub mod store;
 pub mod stream;

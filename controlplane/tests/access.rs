@@ -22,7 +22,9 @@ use wattle_controlplane::{
     store::{Store, Transaction, embedded::Embedded, feed::Feed, keys},
     stream::Summary,
 };
-use wattle_model::{Fingerprint, NodeId, OperatorId, PublicKey, ReplicaId, Revision, TokenId};
+use wattle_model::{
+    Fingerprint, Generation, NodeId, OperatorId, PublicKey, ReplicaId, Revision, TokenId,
+};
 use wattle_proto::{reason, store as record};
 use wattle_runtime::clock;
 
@@ -105,6 +107,7 @@ fn expected() -> BTreeMap<String, &'static str> {
             "CreateNetwork",
             "UpdateNetwork",
             "DeleteNetwork",
+            "RotateNetworkSecret",
             "LabelNode",
             "DeleteNode",
             "RotateNodeKey",
@@ -202,6 +205,7 @@ fn node(deleted_at: Option<SystemTime>) -> Bytes {
         observed_endpoint: None,
         mapping: None,
         root: None,
+        secret_generation: Generation::NONE,
     }
     .encode()
 }

@@ -15,6 +15,7 @@ mod name;
 mod peer;
 mod policy;
 mod range;
+mod secret;
 mod selector;
 mod traits;
 
@@ -32,5 +33,6 @@ pub use name::{InvalidName, NetworkName, NodeName, OperatorName, PolicyName};
 pub use peer::PeerSpec;
 pub use policy::{Mode, Policy};
 pub use range::{InvalidRange, parse_ipv4_range, parse_ipv6_range};
+pub use secret::{Generation, NetworkSecret, PresharedKey, Secrets};
 pub use selector::{InvalidSelector, Requirement, Selector};
 pub use traits::Traits;

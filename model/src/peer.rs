@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::{Endpoint, NodeId, NodeName, PublicKey};
+use crate::{Endpoint, Generation, NodeId, NodeName, PublicKey};
 
 /// What an entry says of a peer, once its bytes are checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,4 +21,6 @@ pub struct PeerSpec {
     pub ipv6: Option<Ipv6Addr>,
     /// Where its WireGuard may be reached: candidates, its own first.
     pub endpoints: Vec<Endpoint>,
+    /// The newest generation of the network's secret that it holds.
+    pub secret_generation: Generation,
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use bytes::Bytes;
 use prost::Message as _;
 use wattle_model::{
-    Endpoint, InvalidAddress, InvalidKey, NodeId, PeerSpec, PublicKey, address_from_bytes,
-    address_to_bytes,
+    Endpoint, Generation, InvalidAddress, InvalidKey, NodeId, PeerSpec, PublicKey,
+    address_from_bytes, address_to_bytes,
 };
 
 use crate::{Invalid, InvalidField, sync};
@@ -28,6 +28,7 @@ pub fn encode(peer: &PeerSpec) -> Bytes {
         next_public_key: peer
             .next_public_key
             .map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.as_bytes())),
+        secret_generation: peer.secret_generation.0,
     }
     .encode_to_vec()
     .into()
@@ -59,6 +60,7 @@ pub fn decode(entry: &Bytes) -> Result<PeerSpec, InvalidField> {
         ipv4,
         ipv6,
         endpoints: endpoints(&peer.endpoints).field("entry.endpoints")?,
+        secret_generation: Generation(peer.secret_generation),
     })
 }
 
@@ -104,6 +106,7 @@ mod tests {
             ipv4: Some([10, 90, 0, 1].into()),
             ipv6: Some("fd00::1".parse().unwrap()),
             endpoints: vec![endpoint("192.0.2.1:51820"), endpoint("[2001:db8::1]:51820")],
+            secret_generation: Generation::NONE,
         }
     }
 
@@ -132,6 +135,14 @@ mod tests {
         let next_public_key = Some(PublicKey::new([3; 32]).unwrap());
         let peer = PeerSpec { next_public_key, ..peer() };
         assert_eq!(decode(&encode(&peer)).unwrap(), peer);
+    }
+
+    /// Where there is none, an entry is what it was before there were any.
+    #[test]
+    fn the_generation_of_the_network_s_secret_round_trips() {
+        let given = PeerSpec { secret_generation: Generation(3), ..peer() };
+        assert_eq!(decode(&encode(&given)).unwrap(), given);
+        assert_eq!(encode(&given).len(), encode(&peer()).len() + 2);
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct NetworkBody {
     pub key_rotation_seconds: u64,
     /// Of its nodes' links; what the path carries where there is none.
     pub mtu: Option<Mtu>,
+    /// Whether its nodes have preshared keys.
+    pub preshared_keys: bool,
 }
 
 impl Body for NetworkBody {
@@ -103,6 +105,7 @@ impl Body for NetworkBody {
             mode: mode.into(),
             key_rotation_seconds: self.key_rotation_seconds,
             mtu: self.mtu.map_or(0, Mtu::bytes),
+            preshared_keys: self.preshared_keys,
         }
         .encode_to_vec()
         .into()
@@ -122,6 +125,7 @@ impl Body for NetworkBody {
             mode,
             key_rotation_seconds: body.key_rotation_seconds,
             mtu: Mtu::wished(body.mtu).field("network.mtu")?,
+            preshared_keys: body.preshared_keys,
         })
     }
 }

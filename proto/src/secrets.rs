@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::{admin::CreateJoinTokenResponse, enroll::EnrollRequest};
+use crate::{admin::CreateJoinTokenResponse, enroll::EnrollRequest, store, sync};
 
 const HIDDEN: &str = "redacted";
 
@@ -41,6 +41,27 @@ impl fmt::Debug for CreateJoinTokenResponse {
     }
 }
 
+impl fmt::Debug for sync::NetworkSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, secret: _ } = self;
+        f.debug_struct("NetworkSecret")
+            .field("generation", generation)
+            .field("secret", &HIDDEN)
+            .finish()
+    }
+}
+
+impl fmt::Debug for store::NetworkSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { generation, secret: _, made_at_millis } = self;
+        f.debug_struct("NetworkSecret")
+            .field("generation", generation)
+            .field("secret", &HIDDEN)
+            .field("made_at_millis", made_at_millis)
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -62,5 +83,17 @@ mod tests {
         let (request, response) = (format!("{request:?}"), format!("{response:?}"));
         assert!(request.contains("web") && response.contains('7'));
         assert!(!request.contains("very secret") && !response.contains("very secret"));
+    }
+
+    #[test]
+    fn a_network_s_secret_is_hidden_wherever_it_is() {
+        let secret = Bytes::from_static(b"very secret");
+        let sent = sync::NetworkSecret { generation: 7, secret: secret.clone() };
+        let config = sync::Config { secrets: vec![sent], ..Default::default() };
+        let kept = store::NetworkSecret { generation: 7, secret, made_at_millis: 0 };
+        let kept = store::NetworkSecrets { generation: 7, secrets: vec![kept] };
+        for shown in [format!("{config:?}"), format!("{kept:?}")] {
+            assert!(shown.contains("generation: 7") && !shown.contains("very"), "{shown}");
+        }
     }
 }

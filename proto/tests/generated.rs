@@ -43,7 +43,12 @@ fn generate(root: &Path, out: &Path) {
         .bytes(".")
         .btree_map(".")
         // They carry secrets: `src/secrets.rs` writes a `Debug` that hides them.
-        .skip_debug(["wattle.enroll.v1.EnrollRequest", "wattle.admin.v1.CreateJoinTokenResponse"])
+        .skip_debug([
+            "wattle.enroll.v1.EnrollRequest",
+            "wattle.admin.v1.CreateJoinTokenResponse",
+            "wattle.store.v1.NetworkSecret",
+            "wattle.sync.v1.NetworkSecret",
+        ])
         .include_file("mod.rs")
         .compile_fds(descriptors)
         .unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use wattle_model::{NodeId, NodeName, PeerSpec, PublicKey};
+use wattle_model::{NodeId, NodeName, PeerSpec, PresharedKey, PublicKey, Secrets};
 
 use crate::{
     Touched,
@@ -55,6 +55,8 @@ pub struct Desired {
     pub keepalive: Option<u16>,
     /// Prefixes that this machine sends through a node, by the node's name.
     pub via: BTreeMap<IpNet, NodeName>,
+    /// What preshared keys are derived of.
+    pub secrets: Secrets,
     own: NodeId,
     peers: BTreeMap<NodeId, PeerSpec>,
     /// How many peers claim a key or an address: more than one for a moment, or by mistake.
@@ -75,6 +77,7 @@ impl Desired {
             device,
             keepalive: None,
             via: BTreeMap::new(),
+            secrets: Secrets::default(),
             own,
             peers: BTreeMap::new(),
             keys: HashMap::new(),
@@ -130,6 +133,11 @@ impl Desired {
     pub(crate) fn decides(&self, address: &IpNet) -> bool {
         let in_range = |own: &IpNet| own.contains(&address.addr());
         self.former.contains(address) || self.device.addresses.iter().any(in_range)
+    }
+
+    /// The preshared key to have with a peer, whichever of its keys it uses.
+    pub(crate) fn preshared_key(&self, peer: &PeerSpec) -> PresharedKey {
+        self.secrets.preshared_key(self.own, peer)
     }
 
     /// The peers, this node left out.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use wattle_model::PublicKey;
+use wattle_model::{PresharedKey, PublicKey};
 
 use crate::{
     Desired, EndpointMemory, Observed, ObservedPeer, Op, SetPeer,
@@ -126,7 +126,7 @@ struct Setting {
     create: bool,
     endpoint: Option<std::net::SocketAddr>,
     keepalive: Option<u16>,
-    clear_preshared: bool,
+    preshared: Option<PresharedKey>,
 }
 
 impl Setting {
@@ -150,17 +150,19 @@ impl Setting {
                 endpoint.filter(|at| observed.is_none_or(|peer| strays(peer, *at)))
             }
         };
+        let preshared = &target.preshared;
+        let right = observed.map_or(preshared.is_none(), |peer| peer.preshared == *preshared);
         Self {
             create: observed.is_none(),
             endpoint,
             keepalive: (wanted != has).then_some(wanted),
-            clear_preshared: observed.is_some_and(|peer| peer.preshared),
+            preshared: (!right).then(|| preshared.clone()),
         }
     }
 
     fn with(self, key: PublicKey, prefixes: crate::Prefixes) -> Op {
-        let Self { create, endpoint, keepalive, clear_preshared } = self;
-        Op::SetPeer(SetPeer { key, create, prefixes, endpoint, keepalive, clear_preshared })
+        let Self { create, endpoint, keepalive, preshared } = self;
+        Op::SetPeer(SetPeer { key, create, prefixes, endpoint, keepalive, preshared })
     }
 
     /// The operation for a peer whose prefixes are right.
@@ -168,7 +170,7 @@ impl Setting {
         let needed = self.create
             || self.endpoint.is_some()
             || self.keepalive.is_some()
-            || self.clear_preshared;
+            || self.preshared.is_some();
         needed.then(|| self.with(key, crate::Prefixes::Keep))
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use wattle_model::{Endpoint, NodeId, PublicKey};
+use wattle_model::{Endpoint, NodeId, PresharedKey, PublicKey};
 
 use crate::{Route, Rule};
 
@@ -65,8 +65,8 @@ pub struct ObservedPeer {
     pub last_handshake: Option<Duration>,
     /// Seconds between keepalives.
     pub keepalive: Option<u16>,
-    /// Whether it has a preshared key.
-    pub preshared: bool,
+    /// The preshared key that its next handshake takes.
+    pub preshared: PresharedKey,
     /// Bytes received, handshakes included.
     pub rx_bytes: u64,
     /// Bytes sent, handshakes included.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use wattle_model::PublicKey;
+use wattle_model::{PresharedKey, PublicKey};
 
 use crate::{Route, Rule};
 
@@ -53,8 +53,9 @@ pub struct SetPeer {
     pub endpoint: Option<SocketAddr>,
     /// Seconds between keepalives; 0 sends none.
     pub keepalive: Option<u16>,
-    /// Take its preshared key away: the other side has none.
-    pub clear_preshared: bool,
+    /// The preshared key of its next handshake; [`PresharedKey::NONE`] takes away what it has. A session
+    /// that is there goes on with what it was made with.
+    pub preshared: Option<PresharedKey>,
 }
 
 impl SetPeer {
@@ -66,7 +67,7 @@ impl SetPeer {
             prefixes: Prefixes::Keep,
             endpoint: None,
             keepalive: Some(seconds),
-            clear_preshared: false,
+            preshared: None,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use wattle_model::{Endpoint, NodeId, PeerSpec, PublicKey};
+use wattle_model::{Endpoint, NodeId, PeerSpec, PresharedKey, PublicKey};
 
 use crate::Desired;
 
@@ -58,6 +58,8 @@ pub(crate) struct Target<'a> {
     pub(crate) candidates: Option<&'a [Endpoint]>,
     /// It is a key that a peer will change to, from this one: known, and not used yet.
     pub(crate) heir_of: Option<PublicKey>,
+    /// The node's, whichever of its keys this is.
+    pub(crate) preshared: PresharedKey,
 }
 
 impl Desired {
@@ -99,7 +101,8 @@ pub(crate) fn resolve(
         let via = desired.via.iter().filter(|(_, name)| **name == peer.name);
         prefixes.extend(via.map(|(prefix, _)| *prefix));
         let candidates = Some(&peer.endpoints[..]);
-        targets.insert(peer.public_key, Target { prefixes, candidates, heir_of: None });
+        let preshared = desired.preshared_key(peer);
+        targets.insert(peer.public_key, Target { prefixes, candidates, heir_of: None, preshared });
     }
     for peer in desired.peers() {
         // A key in use comes before one that isn't yet.
@@ -107,7 +110,7 @@ pub(crate) fn resolve(
             && targets.contains_key(&peer.public_key)
         {
             keys.insert(next, Some(peer.node));
-            targets.insert(next, Target::heir_of(peer));
+            targets.insert(next, Target::heir_of(peer, desired.preshared_key(peer)));
         }
     }
     (targets, rejected)
@@ -115,9 +118,9 @@ pub(crate) fn resolve(
 
 impl<'a> Target<'a> {
     /// What the key has that a peer will change to: no prefix yet.
-    pub(crate) fn heir_of(peer: &'a PeerSpec) -> Self {
+    pub(crate) fn heir_of(peer: &'a PeerSpec, preshared: PresharedKey) -> Self {
         let candidates = Some(&peer.endpoints[..]);
-        Self { prefixes: BTreeSet::new(), candidates, heir_of: Some(peer.public_key) }
+        Self { prefixes: BTreeSet::new(), candidates, heir_of: Some(peer.public_key), preshared }
     }
 }
 

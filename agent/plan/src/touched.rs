@@ -66,10 +66,12 @@ pub fn diff_touched(
         let was = ObservedPeer {
             allowed_ips: prefixes(peer),
             keepalive: desired.keepalive.filter(|seconds| *seconds != 0),
+            preshared: desired.preshared_key(peer),
             ..ObservedPeer::default()
         };
+        let heir = ObservedPeer { preshared: was.preshared.clone(), ..ObservedPeer::default() };
         observed.peers.insert(peer.public_key, was);
-        observed.peers.extend(peer.next_public_key.map(|next| (next, ObservedPeer::default())));
+        observed.peers.extend(peer.next_public_key.map(|next| (next, heir)));
     }
     let mut targets = BTreeMap::new();
     for peer in touched.now.values() {
@@ -84,12 +86,13 @@ pub fn diff_touched(
         if let Some(next) = peer.next_public_key {
             let was = touched.before.get(&peer.node);
             was.filter(|was| keys(was).eq(keys(peer)))?;
-            targets.insert(next, Target { candidates: None, ..Target::heir_of(peer) });
+            let heir = Target::heir_of(peer, desired.preshared_key(peer));
+            targets.insert(next, Target { candidates: None, ..heir });
         }
         // An endpoint that stays is left to the device.
         let candidates = there.is_none().then_some(&peer.endpoints[..]);
-        let prefixes = prefixes(peer);
-        targets.insert(peer.public_key, Target { prefixes, candidates, heir_of: None });
+        let (prefixes, preshared) = (prefixes(peer), desired.preshared_key(peer));
+        targets.insert(peer.public_key, Target { prefixes, candidates, heir_of: None, preshared });
     }
     for key in observed.peers.keys().filter(|key| !targets.contains_key(key)) {
         memory.forget(key);

@@ -9,12 +9,9 @@ use ipnet::IpNet;
 use netlink_packet_wireguard::nlas::{
     WgAllowedIp, WgAllowedIpAttrs, WgDeviceAttrs, WgPeer, WgPeerAttrs,
 };
-use wattle_model::PublicKey;
+use wattle_model::{PresharedKey, PublicKey};
 use wattle_plan::ObservedPeer;
 use zeroize::Zeroize as _;
-
-/// A key of zeros is none.
-const NO_KEY: [u8; 32] = [0; 32];
 
 /// A device's own settings and its peers.
 #[derive(Debug, Default)]
@@ -61,7 +58,7 @@ impl Dump {
                 WgPeerAttrs::RxBytes(bytes) => peer.rx_bytes = bytes,
                 WgPeerAttrs::TxBytes(bytes) => peer.tx_bytes = bytes,
                 WgPeerAttrs::PresharedKey(mut key) => {
-                    peer.preshared = key != NO_KEY;
+                    peer.preshared = PresharedKey::new(key);
                     key.zeroize();
                 }
                 WgPeerAttrs::AllowedIps(allowed) => {
@@ -119,7 +116,8 @@ mod tests {
         let [peer] = &dump.peers.into_values().collect::<Vec<_>>()[..] else { panic!("one peer") };
         assert_eq!(peer.allowed_ips.len(), 2);
         assert_eq!(peer.endpoint, Some("192.0.2.1:1".parse().unwrap()));
-        assert_eq!((peer.keepalive, peer.rx_bytes, peer.preshared), (Some(25), 5, false));
+        assert_eq!((peer.keepalive, peer.rx_bytes), (Some(25), 5));
+        assert!(peer.preshared.is_none());
         assert!(peer.last_handshake.is_some_and(|age| age.as_secs() == 9), "{peer:?}");
     }
 

@@ -184,7 +184,9 @@ impl State {
         if let Some(seconds) = set.keepalive {
             peer.keepalive = (seconds != 0).then_some(seconds);
         }
-        peer.preshared &= !set.clear_preshared;
+        if let Some(preshared) = &set.preshared {
+            peer.preshared = preshared.clone();
+        }
         Ok(())
     }
 

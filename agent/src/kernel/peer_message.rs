@@ -65,7 +65,9 @@ fn set(peer: &SetPeer) -> Vec<WgPeer> {
     let mut first = part(&peer.key, replace | update, head);
     first.0.extend(peer.endpoint.map(WgPeerAttrs::Endpoint));
     first.0.extend(peer.keepalive.map(WgPeerAttrs::PersistentKeepalive));
-    first.0.extend(peer.clear_preshared.then_some(WgPeerAttrs::PresharedKey([0; 32])));
+    // Zeros take it away.
+    let preshared = peer.preshared.as_ref().map(|key| *key.expose_bytes());
+    first.0.extend(preshared.map(WgPeerAttrs::PresharedKey));
     let more = rest.chunks(PART).map(|more| part(&peer.key, WGPEER_F_UPDATE_ONLY, more));
     std::iter::once(first).chain(more).collect()
 }
@@ -102,7 +104,7 @@ mod tests {
             prefixes,
             endpoint,
             keepalive: Some(25),
-            clear_preshared: false,
+            preshared: None,
         })
     }
 

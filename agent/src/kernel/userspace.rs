@@ -16,7 +16,7 @@ use gotatun::{
 };
 use ipnet::IpNet;
 use tokio::time::Instant;
-use wattle_model::{PrivateKey, PublicKey};
+use wattle_model::{PresharedKey, PrivateKey, PublicKey};
 use wattle_plan::{Observed, ObservedPeer, Op, Prefixes, Repaired, SetPeer};
 
 use super::{
@@ -254,8 +254,8 @@ async fn set_peer(device: &Wireguard, set: &SetPeer) -> Result<(), String> {
                     if let Some(seconds) = set.keepalive {
                         peer.set_keepalive((seconds != 0).then_some(seconds));
                     }
-                    if set.clear_preshared {
-                        peer.set_preshared_key(None);
+                    if let Some(key) = &set.preshared {
+                        peer.set_preshared_key((!key.is_none()).then(|| *key.expose_bytes()));
                     }
                     if matches!(set.prefixes, Prefixes::Replace(_)) {
                         peer.clear_allowed_ips();
@@ -279,7 +279,7 @@ fn observed(peer: gotatun::device::configure::PeerStats) -> Option<(PublicKey, O
         allowed_ips: peer.allowed_ips.iter().filter_map(prefix).collect(),
         last_handshake: stats.last_handshake,
         keepalive: peer.keepalive.filter(|seconds| *seconds != 0),
-        preshared: peer.preshared_key.is_some(),
+        preshared: peer.preshared_key.map(PresharedKey::new).unwrap_or_default(),
         rx_bytes: stats.rx_bytes as u64,
         tx_bytes: stats.tx_bytes as u64,
     };

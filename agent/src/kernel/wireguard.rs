@@ -298,7 +298,7 @@ fn greeting(key: PublicKey, peer: &ObservedPeer) -> [Op; 3] {
             prefixes: Prefixes::Keep,
             endpoint: None,
             keepalive: Some(seconds),
-            clear_preshared: false,
+            preshared: None,
         })
     })
 }

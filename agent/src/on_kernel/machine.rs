@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
-use wattle_model::{Endpoint, Epoch, NodeId, PeerSpec, PublicKey};
+use wattle_model::{Endpoint, Epoch, Generation, NodeId, PeerSpec, PublicKey};
 use wattle_proto::entry;
 
 use super::netns::Netns;
@@ -160,6 +160,7 @@ fn spec(number: u32, address: [u8; 4], endpoint: &str) -> PeerSpec {
         ipv4: Some(address.into()),
         ipv6: Some(format!("fd5a:90::{:x}:{:x}", number >> 16, number & 0xffff).parse().unwrap()),
         endpoints: vec![Endpoint::new(endpoint.parse().unwrap()).unwrap()],
+        secret_generation: Generation::NONE,
     }
 }
 

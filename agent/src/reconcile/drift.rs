@@ -130,8 +130,8 @@ fn peer_fault(set: &SetPeer) -> Option<Fault> {
         "was missing"
     } else if set.prefixes != Prefixes::Keep {
         "had other addresses"
-    } else if set.clear_preshared {
-        "had a preshared key"
+    } else if set.preshared.is_some() {
+        "had another preshared key"
     } else if set.keepalive.is_some() {
         "had another keepalive"
     } else {

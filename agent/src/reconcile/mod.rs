@@ -11,7 +11,7 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use wattle_model::{Endpoint, NodeId, PrivateKey, PublicKey, Revision};
+use wattle_model::{Endpoint, NodeId, PrivateKey, PublicKey, Revision, Secrets};
 use wattle_plan::{Observed, Translated, Update};
 
 pub(crate) use self::{
@@ -35,6 +35,8 @@ pub(crate) struct Change {
     pub(crate) update: Update,
     /// This node's own settings, where they changed too.
     pub(crate) settings: Option<Settings>,
+    /// What preshared keys are derived of, where that changed too.
+    pub(crate) secrets: Option<Secrets>,
     /// The device's next key, where from this revision on peers know it by that.
     pub(crate) key: Option<PrivateKey>,
     /// The revision it leads to.

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use wattle_model::{NodeId, NodeName, PrivateKey, PublicKey, Revision};
+use wattle_model::{NodeId, NodeName, PrivateKey, PublicKey, Revision, Secrets};
 use wattle_plan::{
     DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Repaired, SetPeer, Touched,
     Update, diff, diff_touched,
@@ -197,7 +197,12 @@ impl Reconciler {
     }
 
     /// Brings the mesh back from what was committed before, with nobody's help.
-    pub(crate) async fn restore(&mut self, committed: Option<(Update, Revision)>) {
+    pub(crate) async fn restore(
+        &mut self,
+        committed: Option<(Update, Revision)>,
+        secrets: Secrets,
+    ) {
+        self.desired.secrets = secrets;
         if let Some((update, revision)) = committed {
             self.desired.apply(update);
             self.status.send_modify(|status| status.applied = revision);
@@ -251,7 +256,10 @@ impl Reconciler {
         if let Some(key) = change.key {
             self.rekey(key).await;
         }
-        let resettled = change.settings.is_some();
+        let resettled = change.settings.is_some() || change.secrets.is_some();
+        if let Some(secrets) = change.secrets {
+            self.desired.secrets = secrets;
+        }
         if let Some(settings) = change.settings {
             self.desired.readdress(settings.addresses.on_interface());
             self.observed_at = settings.observed;

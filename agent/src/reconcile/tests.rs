@@ -24,7 +24,7 @@ fn peer(n: u8) -> PeerSpec {
 
 fn reset(peers: &[u8], revision: u64) -> Change {
     let update = Update::Reset(peers.iter().map(|n| peer(*n)).collect());
-    Change { update, settings: None, key: None, revision: Revision(revision) }
+    Change { update, settings: None, secrets: None, key: None, revision: Revision(revision) }
 }
 
 fn settings(observed: Option<&str>) -> Settings {
@@ -143,11 +143,11 @@ async fn a_peer_that_fits_on_no_device_is_rejected_once() {
     let bench = Bench::new(None).await;
     let twin = PeerSpec { public_key: key(1), ..peer(2) };
     let update = Update::Delta { upserts: vec![peer(1), twin], removed: vec![] };
-    let change = Change { update, settings: None, key: None, revision: Revision(5) };
+    let change = Change { update, settings: None, secrets: None, key: None, revision: Revision(5) };
     let applied = bench.mesh.apply(change).await.unwrap();
     assert_eq!(applied.rejected.iter().map(|r| r.node).collect::<Vec<_>>(), [Some(node(2))]);
     let update = Update::Delta { upserts: vec![peer(3)], removed: vec![] };
-    let change = Change { update, settings: None, key: None, revision: Revision(6) };
+    let change = Change { update, settings: None, secrets: None, key: None, revision: Revision(6) };
     assert_eq!(bench.mesh.apply(change).await.unwrap().rejected, []);
 }
 
@@ -231,7 +231,7 @@ async fn a_change_on_a_device_that_is_right_needs_no_look_at_it() {
     sleep(Duration::from_secs(1)).await;
     let looks = bench.device.looks();
     let update = Update::Delta { upserts: vec![peer(2)], removed: vec![node(1)] };
-    let change = Change { update, settings: None, key: None, revision: Revision(6) };
+    let change = Change { update, settings: None, secrets: None, key: None, revision: Revision(6) };
     bench.mesh.apply(change).await.unwrap();
     assert_eq!(bench.device.looks(), looks);
     assert_eq!(bench.device.observed().peers.into_keys().collect::<Vec<_>>(), [key(2)]);

@@ -27,7 +27,7 @@ use wattle_proto::{
 
 pub(crate) use self::{
     enrollment::{Asked, Enrollment},
-    sync::{Stream, digest_of, has, key, node, peer, peer_at},
+    sync::{Stream, digest_of, has, key, node, peer, peer_at, peer_holding},
 };
 use crate::{
     settings::{Addresses, Settings},
@@ -101,6 +101,7 @@ impl Authority {
             tls_key: Arc::new(tls_key),
             wireguard_key: wireguard_key::generate(),
             next_wireguard_key: None,
+            secrets: Default::default(),
         }
     }
 }

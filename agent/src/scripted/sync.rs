@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
-use wattle_model::{Digest, Endpoint, Epoch, NodeId, PeerSpec, PublicKey, Revision};
+use wattle_model::{Digest, Endpoint, Epoch, Generation, NodeId, PeerSpec, PublicKey, Revision};
 use wattle_proto::{
     entry,
     sync::{
@@ -130,12 +130,18 @@ impl Stream {
     /// Says which key peers know the agent by, from the next commit on.
     pub(crate) async fn own_key(&self, key: PublicKey) {
         let public_key = Bytes::copy_from_slice(key.as_bytes());
-        self.say(Message::OwnKey(OwnKey { public_key, make_next: false })).await;
+        self.say(Message::OwnKey(OwnKey { public_key, ..OwnKey::default() })).await;
+    }
+
+    /// Says which generation of the network's secret its entry has, from the next commit on.
+    pub(crate) async fn own_generation(&self, generation: u64) {
+        let secret_generation = Some(generation);
+        self.say(Message::OwnKey(OwnKey { secret_generation, ..OwnKey::default() })).await;
     }
 
     /// Asks for a next key, and returns it.
     pub(crate) async fn make_key(&mut self) -> PublicKey {
-        self.say(Message::OwnKey(OwnKey { public_key: Bytes::new(), make_next: true })).await;
+        self.say(Message::OwnKey(OwnKey { make_next: true, ..OwnKey::default() })).await;
         self.next_key().await
     }
 
@@ -256,15 +262,26 @@ pub(crate) fn peer(n: u8) -> Bytes {
 /// Peer `n` with candidates.
 pub(crate) fn peer_at(n: u8, endpoints: &[&str]) -> Bytes {
     let endpoint = |text: &&str| Endpoint::new(text.parse().unwrap()).unwrap();
-    entry::encode(&PeerSpec {
+    let endpoints = endpoints.iter().map(endpoint).collect();
+    entry::encode(&PeerSpec { endpoints, ..spec(n) })
+}
+
+/// Peer `n` that holds a generation of the network's secret.
+pub(crate) fn peer_holding(n: u8, generation: u64) -> Bytes {
+    entry::encode(&PeerSpec { secret_generation: Generation(generation), ..spec(n) })
+}
+
+fn spec(n: u8) -> PeerSpec {
+    PeerSpec {
         node: node(n),
         name: format!("peer-{n}").parse().unwrap(),
         public_key: key(n),
         next_public_key: None,
         ipv4: Some([10, 90, 0, n].into()),
         ipv6: None,
-        endpoints: endpoints.iter().map(endpoint).collect(),
-    })
+        endpoints: vec![],
+        secret_generation: Generation::NONE,
+    }
 }
 
 /// What Hello says the agent has.

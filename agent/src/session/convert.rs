@@ -7,7 +7,8 @@ use bytes::Bytes;
 use prost::Message as _;
 use rustls_pki_types::CertificateDer;
 use wattle_model::{
-    Digest, Endpoint, Epoch, InstanceId, NodeId, PeerSpec, PublicKey, ReplicaId, Revision,
+    Digest, Endpoint, Epoch, Generation, InstanceId, NetworkSecret, NodeId, PeerSpec, PublicKey,
+    ReplicaId, Revision,
 };
 use wattle_plan::{ObservedPeer, Update};
 use wattle_proto::{
@@ -19,7 +20,10 @@ use crate::{
     reconcile::Sighting,
     report::Report,
     settings::{self, Settings},
-    state::held::{ConfigHash, Difference, Held},
+    state::{
+        held::{ConfigHash, Difference, Held},
+        secrets::Given,
+    },
 };
 
 /// The protocol that this agent speaks.
@@ -51,10 +55,12 @@ pub(super) enum Message {
         query: u64,
         peer: NodeId,
     },
-    /// About this node's own WireGuard key.
+    /// About this node's own WireGuard key, and what its preshared keys are derived of.
     OwnKey {
         /// The one that peers know it by.
         key: Option<PublicKey>,
+        /// The generation of the network's secret that its entry says.
+        generation: Option<Generation>,
         /// A next one is wished for.
         make_next: bool,
     },
@@ -100,6 +106,7 @@ pub(super) struct Commit {
 pub(super) struct Config {
     pub(super) settings: Settings,
     pub(super) ca_certificates: Option<Vec<CertificateDer<'static>>>,
+    pub(super) secrets: Given,
     pub(super) hash: ConfigHash,
 }
 
@@ -146,6 +153,7 @@ pub(super) fn message(bytes: &Bytes) -> Result<Option<Message>, InvalidField> {
         },
         sync_response::Message::OwnKey(message) => Message::OwnKey {
             key: entry::public_key(&message.public_key).field("own_key.public_key")?,
+            generation: message.secret_generation.map(Generation),
             make_next: message.make_next,
         },
     }))
@@ -206,8 +214,25 @@ fn config(message: &sync::Config, received: &Bytes) -> Result<Config, InvalidFie
     Ok(Config {
         settings: Settings::try_from(message)?,
         ca_certificates: settings::roots(&message.ca_certificates),
+        secrets: message.secrets.iter().map(secret).collect::<Result<_, _>>()?,
         hash: ConfigHash::of(&raw.config),
     })
+}
+
+/// One of the network's secrets. What is wrong with it is said without a byte of it.
+fn secret(
+    message: &sync::NetworkSecret,
+) -> Result<(Generation, Option<NetworkSecret>), InvalidField> {
+    let bytes = message.secret.as_ref();
+    let secret = (!bytes.is_empty())
+        .then(|| <[u8; 32]>::try_from(bytes))
+        .transpose()
+        .map_err(|_| format!("32 bytes or none, got {}", bytes.len()))
+        .field("config.secrets.secret")?;
+    match Generation(message.generation) {
+        Generation::NONE => Err("zero").field("config.secrets.generation"),
+        generation => Ok((generation, secret.map(NetworkSecret::new))),
+    }
 }
 
 fn retry(message: &sync::Retry) -> Retry {
@@ -272,7 +297,7 @@ pub(super) fn hello(
     instance: InstanceId,
     stream: u64,
     accept_stale: bool,
-    public_key: PublicKey,
+    (public_key, secret_generation): (PublicKey, Generation),
 ) -> sync::SyncRequest {
     let bytes = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     request(sync_request::Message::Hello(sync::Hello {
@@ -286,6 +311,7 @@ pub(super) fn hello(
         agent_version: env!("CARGO_PKG_VERSION").into(),
         stream,
         public_key: bytes(public_key.as_bytes()),
+        secret_generation: secret_generation.0,
     }))
 }
 
@@ -315,6 +341,7 @@ pub(super) fn report(report: &Report) -> sync::SyncRequest {
         endpoints: report.endpoints.iter().map(|e| e.to_bytes().into()).collect(),
         listen_port: report.listen_port.into(),
         data_plane: report.data_plane.into(),
+        secret_generation: report.secret_generation.0,
     }))
 }
 

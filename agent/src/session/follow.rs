@@ -56,8 +56,9 @@ impl Session {
             }
             Message::Heartbeat(mark) => self.heartbeat(link, mark).await,
             Message::Inspect { query, peer } => self.inspect(link, query, peer).await,
-            Message::OwnKey { key, make_next } => {
+            Message::OwnKey { key, generation, make_next } => {
                 key.into_iter().for_each(|key| link.stage.set_own_key(key));
+                generation.into_iter().for_each(|own| link.stage.set_own_generation(own));
                 if make_next { self.tell_next_key(link).await } else { Ok(()) }
             }
             Message::Drain { deadline, prefer } => {
@@ -78,7 +79,8 @@ impl Session {
         if link.home.is_some_and(|home| !host.has(home)) {
             return Err(End::Moved);
         }
-        let report = Report::new(&self.parts.declared, &host, mesh.listen_port, mesh.kind);
+        let (port, secret) = (mesh.listen_port, self.secrets.newest());
+        let report = Report::new(&self.parts.declared, &host, port, mesh.kind, secret);
         if mesh.listen_port != 0 && link.reported.as_ref() != Some(&report) {
             link.send(convert::report(&report)).await?;
             link.reported = Some(report);
@@ -107,25 +109,29 @@ impl Session {
         let arrived = Instant::now();
         let epoch = link.welcome.epoch;
         self.check(epoch, commit)?;
-        let Staged { mut batch, config, own_key, mut rejected } = link.stage.commit(epoch, commit);
-        let settings = config.and_then(|config| {
-            let kept = self.keep_settings(*config);
+        let Staged { mut batch, config, own_key, own_generation, mut rejected } =
+            link.stage.commit(epoch, commit);
+        let given = config.as_ref().map(|config| config.secrets.clone());
+        // First those that peers may go by from now on.
+        let (new_secrets, kept_secrets) = self.take_secrets(given, own_generation);
+        let settings = config.and_then(|config| self.keep_settings(*config));
+        if settings.is_none() || !kept_secrets {
             // Without its hash the control plane sends it again.
-            if kept.is_none() {
-                batch.config_hash = None;
-            }
-            kept
-        });
+            batch.config_hash = None;
+        }
 
         // Written before it is applied: a killed agent begins with no less than the device has.
         let difference = self.parts.set.commit(&batch).await;
+        let changed = self.forget_secrets() || new_secrets;
+        let secrets = changed.then(|| self.secrets.in_use());
         let (update, unread) = match commit.full_set {
             true => convert::reset(self.parts.set.held()),
             false => convert::delta(&difference),
         };
         rejected.extend(unread);
         let (key, lost) = self.own_key(own_key);
-        let change = Change { update, settings, key: key.clone(), revision: batch.revision };
+        let (own, revision) = (key.clone(), batch.revision);
+        let change = Change { update, settings, secrets, key: own, revision };
         let (applied, synced) = join!(self.parts.mesh.apply(change), self.parts.set.sync());
         if let Err(error) = synced {
             tracing::warn!(%error, "the committed set may not outlive a power cut");

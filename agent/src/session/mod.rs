@@ -10,6 +10,7 @@ mod convert;
 mod follow;
 mod keys;
 mod link;
+mod secrets;
 mod stage;
 mod status;
 #[cfg(test)]
@@ -41,7 +42,9 @@ pub(crate) use self::{
 use crate::{
     kernel::Host,
     reconcile::{Mesh, MeshStatus, Sighting},
-    state::{committed_set::CommittedSet, held::Held, identity::SharedIdentity},
+    state::{
+        committed_set::CommittedSet, held::Held, identity::SharedIdentity, secrets::KeptSecrets,
+    },
 };
 
 /// The first wait is anywhere below this: ten thousand agents that lose one replica return over a
@@ -102,6 +105,8 @@ pub(crate) struct Session {
     instance: InstanceId,
     addresses: Addresses,
     agreement: Agreement,
+    /// The network's secrets, as the identity file has them unless the disk refused.
+    secrets: KeptSecrets,
     backoff: Backoff,
     /// Streams that this run has tried to open.
     streams: u64,
@@ -135,6 +140,7 @@ impl Session {
             instance: InstanceId::new(rand::random()),
             addresses: Addresses::new(parts.identity.get().settings.control_planes.clone()),
             agreement: Agreement::default(),
+            secrets: parts.identity.get().secrets.clone(),
             backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
             streams: 0,
             unanswered: 0,
@@ -185,7 +191,8 @@ impl Session {
         self.streams += 1;
         let (held, stale) = (self.parts.set.held(), self.addresses.accept_stale());
         let own = self.parts.mesh.public_key();
-        let hello = convert::hello(held, self.instance, self.streams, stale, own);
+        let used = self.secrets.used();
+        let hello = convert::hello(held, self.instance, self.streams, stale, (own, used));
         let mut link = Link::open(&self.parts.identity.get(), &[address], hello).await?;
         // Where the way there leads through the tunnel itself, or stays on this machine, nothing is
         // known of the address.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use wattle_model::{Epoch, NodeId, PublicKey};
+use wattle_model::{Epoch, Generation, NodeId, PublicKey};
 
 use super::convert::{Commit, Config, Frame, Rejection};
 use crate::state::held::Batch;
@@ -15,6 +15,7 @@ pub(super) struct Stage {
     changes: BTreeMap<NodeId, Option<Bytes>>,
     config: Option<Box<Config>>,
     own_key: Option<PublicKey>,
+    own_generation: Option<Generation>,
     rejected: Vec<Rejection>,
 }
 
@@ -25,6 +26,8 @@ pub(super) struct Staged {
     pub(super) config: Option<Box<Config>>,
     /// The key that peers know this node by, where it isn't the one that this machine said it has.
     pub(super) own_key: Option<PublicKey>,
+    /// The generation of the network's secret that its entry says, where that is news.
+    pub(super) own_generation: Option<Generation>,
     /// What couldn't be held at all.
     pub(super) rejected: Vec<Rejection>,
 }
@@ -32,7 +35,10 @@ pub(super) struct Staged {
 impl Stage {
     /// Whether a batch has begun.
     pub(super) fn is_empty(&self) -> bool {
-        self.changes.is_empty() && self.config.is_none() && self.own_key.is_none()
+        self.changes.is_empty()
+            && self.config.is_none()
+            && self.own_key.is_none()
+            && self.own_generation.is_none()
     }
 
     /// Adds a frame. What a node's later frame says replaces what an earlier one said: the walk
@@ -57,9 +63,14 @@ impl Stage {
         self.own_key = Some(key);
     }
 
+    /// Adds which generation of the network's secret this node's entry says.
+    pub(super) fn set_own_generation(&mut self, generation: Generation) {
+        self.own_generation = Some(generation);
+    }
+
     /// Ends the batch; the stage is empty again.
     pub(super) fn commit(&mut self, epoch: Epoch, commit: Commit) -> Staged {
-        let Self { changes, config, own_key, rejected } = std::mem::take(self);
+        let Self { changes, config, own_key, own_generation, rejected } = std::mem::take(self);
         let batch = Batch {
             epoch,
             revision: commit.mark.revision,
@@ -67,6 +78,6 @@ impl Stage {
             changes,
             config_hash: config.as_ref().map(|config| config.hash),
         };
-        Staged { batch, config, own_key, rejected }
+        Staged { batch, config, own_key, own_generation, rejected }
     }
 }

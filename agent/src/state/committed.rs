@@ -240,7 +240,7 @@ fn next_record(bytes: &[u8]) -> Result<(Record, usize), String> {
 
 #[cfg(test)]
 mod tests {
-    use wattle_model::PeerSpec;
+    use wattle_model::{Generation, PeerSpec};
 
     use super::*;
     use crate::state::held::Batch;
@@ -255,6 +255,7 @@ mod tests {
             ipv4: Some([10, 90, 0, n].into()),
             ipv6: None,
             endpoints: vec![],
+            secret_generation: Generation::NONE,
         });
         (node, Some(bytes))
     }

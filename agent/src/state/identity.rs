@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use wattle_certs::{KeyPair, TrustDomain};
 use wattle_model::{NodeId, PrivateKey};
 
-use super::{StateDir, StateError, key_material, text};
+use super::{StateDir, StateError, key_material, secrets::KeptSecrets, text};
 use crate::settings::Settings;
 
 /// A node's identity. Its `Debug` shows no key: each key's own type sees to that.
@@ -47,6 +47,9 @@ pub(crate) struct Identity {
         with = "key_material::wireguard_key::option"
     )]
     pub(crate) next_wireguard_key: Option<PrivateKey>,
+    /// What its preshared keys are derived of.
+    #[serde(default)]
+    pub(crate) secrets: KeptSecrets,
 }
 
 /// Keys made for an enrolment that may not have been answered yet. Kept before the request goes
@@ -116,5 +119,6 @@ impl Identity {
             && self.ca_certificates == other.ca_certificates
             && self.wireguard_key == other.wireguard_key
             && self.next_wireguard_key == other.next_wireguard_key
+            && self.secrets == other.secrets
     }
 }

@@ -1,5 +1,5 @@
-//! How the identity file writes keys and certificates: PEM for TLS, base64 for WireGuard, as the
-//! tools that an administrator knows do. Reading names no part of what it read: it is secret.
+//! How the identity file writes keys, secrets and certificates: PEM for TLS, base64 for WireGuard, as
+//! the tools that an administrator knows do. Reading names no part of what it read: it is secret.
 
 use rustls_pki_types::CertificateDer;
 
@@ -72,6 +72,39 @@ pub(crate) mod wireguard_key {
             let text = Option::<String>::deserialize(from)?.map(Zeroizing::new);
             text.map(|text| super::read(&text)).transpose().map_err(D::Error::custom)
         }
+    }
+}
+
+/// A network's secret, which may be absent.
+pub(crate) mod network_secret {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use wattle_model::NetworkSecret;
+    use zeroize::Zeroizing;
+
+    pub(crate) fn serialize<S: Serializer>(
+        secret: &Option<NetworkSecret>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match secret {
+            Some(secret) => {
+                to.serialize_str(&Zeroizing::new(STANDARD.encode(secret.expose_bytes())))
+            }
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<NetworkSecret>, D::Error> {
+        let text = Option::<String>::deserialize(from)?.map(Zeroizing::new);
+        text.map(|text| {
+            let bytes = STANDARD.decode(text.as_bytes()).map(Zeroizing::new).ok();
+            let secret = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+            let secret = secret.map(NetworkSecret::new);
+            secret.ok_or_else(|| D::Error::custom("not the base64 of a network's secret"))
+        })
+        .transpose()
     }
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod device_key;
 pub(crate) mod held;
 pub(crate) mod identity;
 mod key_material;
+pub(crate) mod secrets;
 pub(crate) mod text;
 
 use std::{

@@ -17,6 +17,9 @@ pub(crate) struct Document {
     pub(crate) session: Session,
     /// Its WireGuard device.
     pub(crate) data_plane: DataPlane,
+    /// Its preshared keys.
+    #[serde(default)]
+    pub(crate) preshared_keys: PresharedKeys,
     /// Whom it may talk to, by name.
     pub(crate) peers: Vec<Peer>,
 }
@@ -82,6 +85,19 @@ pub(crate) struct DataPlane {
     pub(crate) repairs: BTreeMap<String, u64>,
     /// What goes wrong, until it goes right.
     pub(crate) errors: Vec<String>,
+}
+
+/// What the network's secret makes of each pair.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PresharedKeys {
+    /// The network has them.
+    pub(crate) on: bool,
+    /// The newest generation of the network's secret that this machine holds; 0: none.
+    pub(crate) generation: u64,
+    /// The one that its peers were told that it holds. With each it uses the lower of theirs and this.
+    pub(crate) announced: u64,
+    /// Peers that have a preshared key on the device.
+    pub(crate) peers: usize,
 }
 
 /// A peer.

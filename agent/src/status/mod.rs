@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use wattle_model::PeerSpec;
 use wattle_plan::Observed;
 
-use self::document::{DataPlane, Document, Node, Peer, Session, Set};
+use self::document::{DataPlane, Document, Node, Peer, PresharedKeys, Session, Set};
 pub(crate) use self::table::print;
 use crate::{
     reconcile::{Mesh, MeshStatus},
@@ -42,9 +42,11 @@ impl Sources {
         };
         let mesh = self.mesh.status().borrow().clone();
         let session = self.session.borrow().clone();
-        let (peers, error) = match described {
-            Ok(description) => (peers(&description.peers, &description.observed), None),
-            Err(error) => (Vec::new(), Some(error)),
+        let (peers, observed, error) = match described {
+            Ok(description) => {
+                (peers(&description.peers, &description.observed), description.observed, None)
+            }
+            Err(error) => (Vec::new(), Observed::default(), Some(error)),
         };
         Document {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -60,6 +62,12 @@ impl Sources {
                 mtu_from: mesh.mtu_from.as_str().into(),
                 repairs: mesh.repairs.into_iter().map(|(kind, n)| (kind.into(), n)).collect(),
                 errors: mesh.errors.into_iter().chain(error).collect(),
+            },
+            preshared_keys: PresharedKeys {
+                on: identity.secrets.is_on(),
+                generation: identity.secrets.newest().0,
+                announced: identity.secrets.used().0,
+                peers: observed.peers.values().filter(|peer| !peer.preshared.is_none()).count(),
             },
             peers,
         }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, bail};
 
 use super::{
-    document::{Document, Peer},
+    document::{Document, Peer, PresharedKeys},
     socket::{self, Asked},
 };
 use crate::config::{Output, StatusArgs};
@@ -24,10 +24,10 @@ pub(crate) async fn print(args: &StatusArgs) -> anyhow::Result<String> {
 }
 
 fn table(document: &Document) -> String {
-    let Document { node, set, session, data_plane, peers, .. } = document;
+    let Document { node, set, session, data_plane, preshared_keys, peers, .. } = document;
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<14}{value}");
+        let _ = writeln!(text, "{name:<15}{value}");
     };
     line("node", &format!("{} ({}) in network {}", node.name, node.id, node.network));
     line("addresses", &node.addresses.join(", "));
@@ -51,6 +51,10 @@ fn table(document: &Document) -> String {
             mtu_from(&data_plane.mtu_from)
         ),
     );
+    if preshared_keys.on || preshared_keys.peers > 0 {
+        let PresharedKeys { generation, peers, .. } = preshared_keys;
+        line("preshared keys", &format!("secret {generation}, with {peers} peers"));
+    }
     if !data_plane.repairs.is_empty() {
         let repairs = data_plane.repairs.iter().map(|(kind, count)| format!("{kind} {count}"));
         line("repaired", &repairs.collect::<Vec<_>>().join(", "));

@@ -49,7 +49,6 @@ impl Netns {
     }
 
     /// How many of `count` packets, one every 10 ms, are not answered.
-    #[allow(dead_code, reason = "used by the kernel's tests alone")]
     pub(crate) fn lost(&self, address: &str, count: u32) -> u32 {
         let arguments = format!("netns exec {} ping -n -i 0.01 -c {count} -W 3 {address}", self.0);
         let output = Command::new("ip").args(arguments.split(' ')).output().expect("ping runs");

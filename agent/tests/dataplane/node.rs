@@ -11,7 +11,9 @@ use std::{
 use ipnet::IpNet;
 use tokio::sync::mpsc as work;
 use wattle_agent::kernel::{self, DataPlaneChoice, Failed, Kernel, KernelError, Place};
-use wattle_model::{Endpoint, NodeId, NodeName, PeerSpec, PrivateKey, PublicKey};
+use wattle_model::{
+    Endpoint, Generation, NodeId, NodeName, PeerSpec, PrivateKey, PublicKey, Secrets,
+};
 use wattle_plan::{
     DEFAULT_MTU, Desired, DeviceSpec, EndpointMemory, Observed, Op, Update, diff, diff_touched,
 };
@@ -156,6 +158,11 @@ impl Node {
         self.desired.via = via;
     }
 
+    /// Gives it what preshared keys are derived of.
+    pub(crate) fn share(&mut self, secrets: Secrets) {
+        self.desired.secrets = secrets;
+    }
+
     /// What the plan says now.
     pub(crate) fn plan(&mut self) -> Vec<Op> {
         diff(&self.desired, &self.plane.observe(), &mut self.memory, Instant::now())
@@ -182,6 +189,7 @@ pub(crate) fn spec(index: u8, host: u8) -> PeerSpec {
         ipv4: Some([10, 90, 0, host].into()),
         ipv6: Some(format!("fd5a:90::{host}").parse().expect("an address")),
         endpoints: vec![Endpoint::new(endpoint).expect("an endpoint")],
+        secret_generation: Generation::NONE,
     }
 }
 

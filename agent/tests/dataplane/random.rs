@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ipnet::IpNet;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use wattle_agent::kernel::DataPlaneChoice;
-use wattle_model::{NodeName, PeerSpec};
+use wattle_model::{Generation, NetworkSecret, NodeName, PeerSpec, Secrets};
 
 use super::{
     netns::{Lan, Netns},
@@ -27,7 +28,7 @@ pub(crate) fn run(seed: u64, steps: u32) {
     host.ip("link add other0 up type dummy");
     host.ip("route add 203.0.113.0/24 dev other0");
     let mut node = Node::open(host, DataPlaneChoice::Kernel, 1);
-    let mut world = World { peers: vec![spec(1, 1)], via: BTreeMap::new(), keys: 0 };
+    let mut world = World::new();
     for step in 0..steps {
         let what = if random.random_bool(0.3) {
             meddle(host, &world, &mut random)
@@ -35,6 +36,7 @@ pub(crate) fn run(seed: u64, steps: u32) {
             world.change(&mut random)
         };
         node.send_through(world.via.clone());
+        node.share(world.secrets.clone());
         node.reach(&world.peers);
         assert_eq!(shown(host), world.expected(), "seed {seed}, step {step}: {what}");
         assert!(host.ip("route show dev other0").contains("203.0.113.0/24"), "seed {seed}");
@@ -47,11 +49,20 @@ struct World {
     via: BTreeMap<IpNet, NodeName>,
     /// Keys that peers changed to.
     keys: u8,
+    /// What preshared keys are derived of.
+    secrets: Secrets,
 }
 
 impl World {
+    fn new() -> Self {
+        let known = [1, 2].map(|n| (Generation(n), NetworkSecret::new([n as u8; 32]))).into();
+        let secrets = Secrets { used: Generation::NONE, known };
+        Self { peers: vec![spec(1, 1)], via: BTreeMap::new(), keys: 0, secrets }
+    }
+
     fn change(&mut self, random: &mut StdRng) -> String {
-        match random.random_range(0..9) {
+        match random.random_range(0..11) {
+            9 | 10 => self.rekey(random),
             0 | 1 => self.join(random),
             2 => self.leave(random),
             3 => self.swap(random),
@@ -115,6 +126,24 @@ impl World {
         format!("number {at} changes its key")
     }
 
+    /// The node, or a peer, comes to hold another secret, or none.
+    fn rekey(&mut self, random: &mut StdRng) -> String {
+        let (at, held) = (random.random_range(0..self.peers.len()), random.random_range(0..3));
+        match at {
+            0 => self.secrets.used = Generation(held),
+            _ => self.peers[at].secret_generation = Generation(held),
+        }
+        format!("number {at} holds secret {held}")
+    }
+
+    /// A peer's preshared key, as `wg` shows it.
+    fn preshared(&self, peer: &PeerSpec) -> String {
+        let held = self.secrets.used.min(peer.secret_generation);
+        let secret = self.secrets.known.get(&held);
+        let key = secret.map(|secret| secret.preshared_key(peer.node, self.peers[0].node));
+        key.map_or_else(|| "(none)".to_owned(), |key| STANDARD.encode(key.expose_bytes()))
+    }
+
     fn route(&mut self, random: &mut StdRng) -> String {
         let prefix: IpNet = ROUTES.choose(random).expect("some").parse().expect("a prefix");
         let through = self.peers[1..].choose(random).map(|peer| peer.name.clone());
@@ -147,9 +176,11 @@ impl World {
             let mut allowed: BTreeSet<String> = v4.into_iter().chain(v6).collect();
             allowed.extend(routed.iter().map(ToString::to_string));
             let (key, at) = (peer.public_key, peer.endpoints[0].socket_addr());
-            all.insert(format!("peer {key} at {at}: {allowed:?}"));
+            let preshared = self.preshared(peer);
+            all.insert(format!("peer {key} at {at}, {preshared}: {allowed:?}"));
             // Known, and not used yet.
-            all.extend(peer.next_public_key.map(|next| format!("peer {next} at {at}: {{}}")));
+            let next = peer.next_public_key;
+            all.extend(next.map(|next| format!("peer {next} at {at}, {preshared}: {{}}")));
             for prefix in routed {
                 let default = prefix.prefix_len() == 0;
                 let to = if default { "default".to_owned() } else { prefix.to_string() };
@@ -203,10 +234,10 @@ fn shown(host: &Netns) -> BTreeSet<String> {
         let [key, secret, at, allowed, _, _, _, keepalive] = fields[..] else {
             panic!("wg: {line}")
         };
-        assert_eq!((secret, keepalive), ("(none)", "off"), "{line}");
+        assert_eq!(keepalive, "off", "{line}");
         let allowed: BTreeSet<String> =
             allowed.split(',').filter(|net| *net != "(none)").map(str::to_owned).collect();
-        all.insert(format!("peer {key} at {at}: {allowed:?}"));
+        all.insert(format!("peer {key} at {at}, {secret}: {allowed:?}"));
     }
     for line in host.ip(&format!("-o addr show dev {INTERFACE}")).lines() {
         let net = line.split_whitespace().nth(3).expect("an address");

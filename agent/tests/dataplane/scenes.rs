@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use wattle_agent::kernel::{DataPlaneChoice, KernelError};
-use wattle_model::{Endpoint, PeerSpec};
+use wattle_model::{Endpoint, Generation, NetworkSecret, PeerSpec, Secrets};
 use wattle_plan::{Op, Prefixes, SetPeer};
 
 use super::{
@@ -36,6 +36,21 @@ impl Mesh {
         for node in &mut self.nodes {
             node.reach(&self.peers);
         }
+    }
+
+    /// A node goes by this one of two secrets, or by none.
+    fn hold(&mut self, at: usize, generation: u64) {
+        let known = [1, 2].map(|n| (Generation(n), NetworkSecret::new([n as u8; 32]))).into();
+        self.nodes[at].share(Secrets { used: Generation(generation), known });
+        self.nodes[at].reach(&self.peers);
+    }
+
+    /// Ends the session of the two nodes: they begin another one.
+    fn part(&mut self) {
+        for (node, other) in self.nodes.iter().zip([2, 1]) {
+            assert_eq!(node.plane.apply(&[Op::RemovePeer { key: public_key(other) }]), []);
+        }
+        self.reach();
     }
 
     /// Gives the nodes these addresses, in one batch.
@@ -94,6 +109,29 @@ pub(crate) fn addresses_move_and_none_is_stolen_back(choice: DataPlaneChoice) {
     assert_eq!(observed.peers[&public_key(2)].endpoint, Some(([192, 168, 77, 22], PORT).into()));
 }
 
+/// A session goes on through every change of the preshared key, at one end and then at the other; the next
+/// handshake takes what is there, and comes to nothing where the two ends differ.
+pub(crate) fn a_preshared_key_is_taken_by_the_next_handshake(choice: DataPlaneChoice) {
+    let mut mesh = Mesh::new(choice, 2);
+    mesh.assert_all_reached();
+    mesh.peers.iter_mut().for_each(|peer| peer.secret_generation = Generation(2));
+    mesh.reach();
+    for held in [1, 2, 0, 2] {
+        for at in 0..2 {
+            mesh.hold(at, held);
+            assert_eq!(mesh.lan.hosts[0].lost("10.90.0.2", 20), 0, "{held} at {at}");
+        }
+    }
+    mesh.part();
+    mesh.assert_all_reached();
+    mesh.hold(1, 1);
+    mesh.part();
+    assert!(!mesh.lan.hosts[0].pings("10.90.0.2"), "one end has another preshared key");
+    mesh.hold(0, 1);
+    // Until the handshake is repeated.
+    assert!((0..5).any(|_| mesh.lan.hosts[0].pings("10.90.0.2")));
+}
+
 /// One batch deletes a node and gives its addresses to a new one.
 pub(crate) fn a_new_node_takes_over_a_deleted_ones_addresses(choice: DataPlaneChoice) {
     let mut mesh = Mesh::new(choice, 3);
@@ -127,7 +165,7 @@ pub(crate) fn an_update_resurrects_nobody(choice: DataPlaneChoice) {
             prefixes,
             endpoint,
             keepalive: Some(5),
-            clear_preshared: false,
+            preshared: None,
         })
     };
     let all = Prefixes::Replace(vec!["10.90.0.2/32".parse().expect("a prefix")]);
@@ -154,7 +192,7 @@ pub(crate) fn a_thousand_peers_and_a_large_one(choice: DataPlaneChoice) {
             prefixes,
             endpoint,
             keepalive: None,
-            clear_preshared: false,
+            preshared: None,
         })
     };
     let net = |text: String| text.parse().expect("a prefix");

@@ -29,6 +29,7 @@ Files hold documents of three kinds, with --- between them:
   mode: closed                 # or mesh: everybody sees everybody
   # ipv4: 10.90.0.0/16         # what isn't said stays as it is
   # key_rotation: 30d          # how old WireGuard keys may become; \"\": as old as they like
+  # preshared_keys: true       # each pair of nodes has one, or false
   ---
   kind: Policy
   network: default             # where not said: default

@@ -7,7 +7,7 @@ use serde::Serialize;
 use wattle_model::Mtu;
 use wattle_proto::admin::{
     self, CreateNetworkRequest, DeleteNetworkRequest, GetNetworkRequest, ListNetworksRequest,
-    UpdateNetworkRequest,
+    RotateNetworkSecretRequest, UpdateNetworkRequest,
 };
 
 use super::{PAGE, all_pages};
@@ -29,8 +29,22 @@ pub(crate) enum Command {
     },
     /// Make a network
     Create(Create),
-    /// Change a network's mode, MTU, how old keys may become, or its ranges while it has no nodes
+    /// Change a network's mode, MTU, its keys' options, or its ranges while it has no nodes
     Update(Update),
+    /// Give a network that has preshared keys another secret to derive them of
+    #[command(after_help = "\
+Each pair of nodes takes it over once both have it, within seconds where their agents are connected, and \
+no packet is lost: a session goes on with the key that it was made with, for three minutes at most. \
+`wattle network get` says how many nodes hold it. The secret before it is forgotten once no node goes by \
+it any more; until then the next one is refused.")]
+    RotateSecret {
+        /// The network's name
+        name: String,
+        /// Also while nodes that aren't connected go by the secret before the present one: whoever has
+        /// forgotten that begins no session with them before they have connected
+        #[arg(long)]
+        force: bool,
+    },
     /// Delete a network that has no nodes; its join tokens go with it
     Delete {
         /// The network's name
@@ -66,6 +80,9 @@ pub(crate) struct Create {
     /// a node's peers carries. A node's own `wattle-agent --mtu` counts more
     #[arg(long, value_name = "BYTES|auto", default_value = "auto", value_parser = mtu)]
     mtu: u32,
+    /// Whether each pair of nodes has a preshared key, too, which both derive of a secret of the network's
+    #[arg(long, value_enum, default_value = "off")]
+    preshared_keys: Switch,
 }
 
 #[derive(Debug, Args)]
@@ -74,6 +91,7 @@ Examples:
   wattle network update lab --mode closed
   wattle network update lab --key-rotation 30d
   wattle network update lab --mtu 1380            (--mtu auto: the path's again)
+  wattle network update lab --preshared-keys on   (packets go on meanwhile)
   wattle network update lab --ipv4-range ''       (no IPv4 any more)")]
 pub(crate) struct Update {
     /// The network's name
@@ -96,6 +114,18 @@ pub(crate) struct Update {
     /// node's own `wattle-agent --mtu` counts more
     #[arg(long, value_name = "BYTES|auto", value_parser = mtu)]
     mtu: Option<u32>,
+    /// Whether each pair of nodes has a preshared key, too. Nodes take them over, or give them up, as they
+    /// hear of it, pair by pair
+    #[arg(long, value_enum)]
+    preshared_keys: Option<Switch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// Each pair has one
+    On,
+    /// Nobody has any
+    Off,
 }
 
 /// Who sees whom where no policy says so.
@@ -150,6 +180,7 @@ pub(crate) async fn run(
         }
         Command::Create(args) => create(client, args, console).await,
         Command::Update(args) => update(client, args, console).await,
+        Command::RotateSecret { name, force } => rotate_secret(client, name, force, console).await,
         Command::Delete { name, yes } => {
             console.confirm(yes, &format!("Delete network {name} and its join tokens?"))?;
             let request = DeleteNetworkRequest { request_id: request_id(), name: name.clone() };
@@ -178,6 +209,7 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
         mode: admin::Mode::from(args.mode).into(),
         key_rotation: args.key_rotation.map(super::message),
         mtu: args.mtu,
+        preshared_keys: args.preshared_keys == Switch::On,
     };
     let response = client.admin.create_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;
@@ -187,9 +219,11 @@ async fn create(client: &mut Client, args: Create, console: &mut Console) -> Res
 
 async fn update(client: &mut Client, args: Update, console: &mut Console) -> Result<(), Failure> {
     let ranges = args.ipv4_range.is_some() || args.ipv6_range.is_some();
-    if !ranges && args.mode.is_none() && args.key_rotation.is_none() && args.mtu.is_none() {
+    let keys = args.key_rotation.is_some() || args.preshared_keys.is_some();
+    if !ranges && !keys && args.mode.is_none() && args.mtu.is_none() {
         return Err(Failure::Usage(
-            "nothing to change: say --mode, --key-rotation, --mtu, --ipv4-range or --ipv6-range"
+            "nothing to change: say --mode, --key-rotation, --preshared-keys, --mtu, --ipv4-range or \
+             --ipv6-range"
                 .into(),
         ));
     }
@@ -201,10 +235,25 @@ async fn update(client: &mut Client, args: Update, console: &mut Console) -> Res
         mode: args.mode.map(admin::Mode::from).unwrap_or_default().into(),
         key_rotation: args.key_rotation.map(super::message),
         mtu: args.mtu,
+        preshared_keys: args.preshared_keys.map(|switch| switch == Switch::On),
     };
     let response = client.admin.update_network(request).await?.into_inner();
     let network: Network = shape::present("network", response.network)?;
     let said = format!("network {} updated", network.name);
+    console.done(&Changed { network, revision: response.revision }, response.revision, &said)
+}
+
+async fn rotate_secret(
+    client: &mut Client,
+    name: String,
+    force: bool,
+    console: &mut Console,
+) -> Result<(), Failure> {
+    let request = RotateNetworkSecretRequest { request_id: request_id(), name, force };
+    let response = client.admin.rotate_network_secret(request).await?.into_inner();
+    let network: Network = shape::present("network", response.network)?;
+    let generation = network.secret.as_ref().map_or(0, |secret| secret.generation);
+    let said = format!("network {} has another secret, generation {generation}", network.name);
     console.done(&Changed { network, revision: response.revision }, response.revision, &said)
 }
 

@@ -35,6 +35,7 @@ impl From<&Resource> for Document {
                 let age = text::duration(network.key_rotation.as_ref()).map(text::exact);
                 fields.extend(age.map(|age| ("key_rotation", Field::Text(age))));
                 fields.extend(network.mtu.map(|bytes| ("mtu", mtu(bytes))));
+                fields.extend(network.preshared_keys.map(|on| ("preshared_keys", Field::Flag(on))));
                 fields
             }
             Some(Kind::Policy(policy)) => {

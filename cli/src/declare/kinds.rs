@@ -21,8 +21,18 @@ pub(super) const KINDS: [&str; 3] = ["Network", "Policy", "Node"];
 /// The network of whatever doesn't say one, as elsewhere in this command.
 const DEFAULT_NETWORK: &str = "default";
 
-const NETWORK: &[&str] =
-    &["kind", "name", "mode", "ipv4", "ipv6", "key_rotation", "mtu", "revision", "expect"];
+const NETWORK: &[&str] = &[
+    "kind",
+    "name",
+    "mode",
+    "ipv4",
+    "ipv6",
+    "mtu",
+    "key_rotation",
+    "preshared_keys",
+    "revision",
+    "expect",
+];
 const POLICY: &[&str] = &["kind", "network", "name", "from", "to", "delete", "revision", "expect"];
 const NODE: &[&str] = &["kind", "network", "name", "labels", "revision"];
 
@@ -52,8 +62,17 @@ fn network(fields: &Fields<'_>, reading: &mut Reading<'_>) -> Option<NetworkSpec
     let ipv6_range = range("ipv6", fields, reading, |text| parse_ipv6_range(text).map(drop));
     let key_rotation = age("key_rotation", fields, reading);
     let mtu = mtu(fields, reading);
+    let preshared_keys = fields.flag("preshared_keys", reading);
     let mode = mode.unwrap_or_default().into();
-    Some(NetworkSpec { name: name?, ipv4_range, ipv6_range, mode, key_rotation, mtu })
+    Some(NetworkSpec {
+        name: name?,
+        ipv4_range,
+        ipv6_range,
+        mode,
+        mtu,
+        key_rotation,
+        preshared_keys,
+    })
 }
 
 /// Complains of keys that this kind doesn't have, of some of them in words of their own.

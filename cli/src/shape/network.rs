@@ -20,9 +20,50 @@ pub(crate) struct Network {
     key_rotation_seconds: Option<u64>,
     /// Of its nodes' links, in bytes; null: the path's.
     mtu: Option<u32>,
+    /// Whether each pair of nodes has one.
+    preshared_keys: bool,
+    /// What they are derived of; null where there are none, and in lists.
+    pub(crate) secret: Option<Secret>,
     created_at: Option<String>,
     /// Of its last change.
     revision: u64,
+}
+
+/// What may be known of a network's secret.
+#[derive(Debug, Serialize)]
+pub(crate) struct Secret {
+    pub(crate) generation: u64,
+    made_at: Option<String>,
+    /// Nodes that hold it.
+    nodes_holding: u32,
+    /// Nodes that go by the one before it.
+    nodes_behind: u32,
+    /// Nodes that hold none: nobody has a preshared key with them.
+    nodes_without: u32,
+}
+
+impl TryFrom<admin::NetworkSecret> for Secret {
+    type Error = InvalidField;
+
+    fn try_from(secret: admin::NetworkSecret) -> Result<Self, InvalidField> {
+        Ok(Self {
+            generation: secret.generation,
+            made_at: text::time("network.secret.made_at", secret.made_at.as_ref())?,
+            nodes_holding: secret.nodes_holding,
+            nodes_behind: secret.nodes_behind,
+            nodes_without: secret.nodes_without,
+        })
+    }
+}
+
+impl Secret {
+    fn line(&self) -> String {
+        let Self { generation, nodes_holding, nodes_behind, nodes_without, .. } = self;
+        let others = [(nodes_behind, "behind"), (nodes_without, "without")];
+        let others = others.iter().filter(|(count, _)| **count > 0);
+        let others: String = others.map(|(count, what)| format!(", {count} {what}")).collect();
+        format!("generation {generation}, held by {nodes_holding} nodes{others}")
+    }
 }
 
 impl TryFrom<admin::Network> for Network {
@@ -37,6 +78,8 @@ impl TryFrom<admin::Network> for Network {
             key_rotation_seconds: text::duration(network.key_rotation.as_ref())
                 .map(|limit| limit.as_secs()),
             mtu: Some(network.mtu).filter(|mtu| *mtu != 0),
+            preshared_keys: network.preshared_keys,
+            secret: network.secret.map(Secret::try_from).transpose()?,
             created_at: text::time("network.created_at", network.created_at.as_ref())?,
             revision: network.revision,
         })
@@ -85,6 +128,8 @@ impl Sheet for Network {
             ("mode", self.mode.into()),
             ("key rotation", or_dash(rotation.unwrap_or_default())),
             ("MTU", self.mtu_text()),
+            ("preshared keys", if self.preshared_keys { "on" } else { "off" }.into()),
+            ("secret", or_dash(self.secret.as_ref().map(Secret::line).unwrap_or_default())),
             ("created", text(&self.created_at)),
             ("revision", self.revision.to_string()),
         ]
@@ -108,6 +153,13 @@ mod tests {
             revision: 7,
             key_rotation: Some(prost_types::Duration { seconds: 30 * 86400, nanos: 0 }),
             mtu: 1380,
+            preshared_keys: true,
+            secret: Some(admin::NetworkSecret {
+                generation: 3,
+                nodes_holding: 8,
+                nodes_behind: 1,
+                ..Default::default()
+            }),
         };
         message.try_into().unwrap()
     }
@@ -127,15 +179,25 @@ mod tests {
             "mode": "mesh",
             "key_rotation_seconds": 2_592_000,
             "mtu": 1380,
+            "preshared_keys": true,
+            "secret": {
+                "generation": 3,
+                "made_at": null,
+                "nodes_holding": 8,
+                "nodes_behind": 1,
+                "nodes_without": 0,
+            },
             "created_at": "2023-11-14T22:13:20.000Z",
             "revision": 7,
         });
         assert_eq!(json, json!([object]));
         let (lines, json) = shown(&network());
-        assert!(lines.contains("IPv4 range    10.90.0.0/16\nIPv6 range    -\n"), "{lines}");
-        assert!(lines.contains("key rotation  30d0h\nMTU           1380\n"), "{lines}");
+        assert!(lines.contains("IPv4 range      10.90.0.0/16\nIPv6 range      -\n"), "{lines}");
+        assert!(lines.contains("key rotation    30d0h\nMTU             1380\n"), "{lines}");
+        assert!(lines.contains("preshared keys  on\n"), "{lines}");
+        assert!(lines.contains("secret          generation 3, held by 8 nodes, 1 behind\n"));
         assert_eq!(json, object);
         let free = Network { mtu: None, ..network() };
-        assert!(shown(&free).0.contains("MTU           auto\n"));
+        assert!(shown(&free).0.contains("MTU             auto\n"));
     }
 }

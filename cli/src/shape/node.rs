@@ -28,6 +28,8 @@ pub(crate) struct Node {
     pub(crate) key_since: Option<String>,
     /// "waiting" or "under way" while that is being changed; else null.
     pub(crate) key_rotation: Option<&'static str>,
+    /// The newest generation of its network's secret that it holds; 0: none.
+    secret_generation: u64,
     /// What the control plane knows of its agent; null where it was never seen.
     pub(crate) session: Option<Session>,
 }
@@ -50,6 +52,7 @@ impl TryFrom<admin::Node> for Node {
             created_at: text::time("node.created_at", node.created_at.as_ref())?,
             key_since: text::time("node.key_since", node.key_since.as_ref())?,
             key_rotation,
+            secret_generation: node.secret_generation,
             revision: node.revision,
             session: node.session.map(Session::try_from).transpose()?,
         })
@@ -131,6 +134,9 @@ impl Sheet for Node {
         if let Some(rotation) = self.key_rotation {
             lines.push(("key rotation", rotation.into()));
         }
+        if self.secret_generation > 0 {
+            lines.push(("secret", format!("generation {}", self.secret_generation)));
+        }
         let Some(session) = &self.session else { return lines };
         lines.extend([
             ("since", or_dash(session.since.as_deref().unwrap_or_default())),
@@ -192,6 +198,7 @@ mod tests {
             session: Some(session),
             key_since: Some(prost_types::Timestamp { seconds: 1_700_000_050, nanos: 0 }),
             key_rotation: admin::KeyRotation::Waiting.into(),
+            secret_generation: 3,
         }
     }
 
@@ -229,6 +236,7 @@ mod tests {
             "revision": 12,
             "key_since": "2023-11-14T22:14:10.000Z",
             "key_rotation": "waiting",
+            "secret_generation": 3,
             "session": {
                 "online": true,
                 "since": "2023-11-14T22:15:00.000Z",
@@ -258,6 +266,7 @@ mod tests {
         for line in [
             "key since     2023-11-14T22:14:10.000Z\n",
             "key rotation  waiting\n",
+            "secret        generation 3\n",
             "online        displaced\n",
             "verified      38\n",
             "displaced     another machine uses this node's identity",

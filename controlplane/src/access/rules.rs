@@ -78,8 +78,16 @@ fn admin(method: &str) -> Option<Role> {
         "GetStatus" | "ListReplicas" | "GetNetwork" | "ListNetworks" | "GetNode" | "ListNodes"
         | "GetPolicy" | "ListPolicies" | "Explain" | "ListJoinTokens" | "ListOperators"
         | "Watch" | "WaitApplied" | "RenewOperator" | "GetCa" => Some(Role::Viewer),
-        "CreateNetwork" | "UpdateNetwork" | "DeleteNetwork" | "LabelNode" | "DeleteNode"
-        | "RotateNodeKey" | "Apply" | "CreateJoinToken" | "RevokeJoinToken" => Some(Role::Operator),
+        "CreateNetwork"
+        | "UpdateNetwork"
+        | "DeleteNetwork"
+        | "LabelNode"
+        | "DeleteNode"
+        | "RotateNodeKey"
+        | "RotateNetworkSecret"
+        | "Apply"
+        | "CreateJoinToken"
+        | "RevokeJoinToken" => Some(Role::Operator),
         "CreateOperator" | "RevokeOperator" | "TrustRoot" | "RetireRoots" | "Backup" => {
             Some(Role::Admin)
         }

@@ -43,6 +43,8 @@ pub(super) fn network(
         revision: revision.0,
         key_rotation: key_rotation_message(body.key_rotation_seconds),
         mtu: body.mtu.map_or(0, Mtu::bytes),
+        preshared_keys: body.preshared_keys,
+        secret: None,
     }
 }
 
@@ -115,6 +117,7 @@ pub(super) fn node(network: &NetworkName, body: &NodeBody, peer: &PeerSpec) -> a
         session: None,
         key_since: None,
         key_rotation: 0,
+        secret_generation: peer.secret_generation.0,
     }
 }
 

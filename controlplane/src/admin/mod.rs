@@ -25,6 +25,7 @@ mod record;
 mod records;
 mod replicas;
 mod requests;
+mod secrets;
 mod service;
 mod session;
 mod status;

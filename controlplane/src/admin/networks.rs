@@ -25,7 +25,7 @@ use super::{
     mutation::Planned,
     page::PageRequest,
     range::Ranges,
-    records,
+    records, secrets,
 };
 use crate::{
     nodes::store_failed,
@@ -45,7 +45,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    fn since(&self) -> Revision {
+    pub(super) fn since(&self) -> Revision {
         self.history.present().from
     }
 }
@@ -107,6 +107,7 @@ pub(super) async fn plan_create(
         mode: convert::mode(request.mode)?.unwrap_or_default(),
         key_rotation_seconds: convert::key_rotation(request.key_rotation)?.unwrap_or(0),
         mtu,
+        preshared_keys: request.preshared_keys,
     };
     let key = keys::network(&name);
     let transaction = match store.get(&key).await.map_err(store_failed)? {
@@ -122,16 +123,20 @@ pub(super) async fn plan_create(
             Transaction::default().replace(&stored, anew)
         }
     };
-    let transaction = transaction.and(claim_ranges(store, &name, ranges).await?).and(shaped(&name));
+    let transaction = transaction
+        .and(claim_ranges(store, &name, ranges).await?)
+        .and(secrets::turn(store, &name, (false, body.preshared_keys), now).await?)
+        .and(shaped(&name));
     let network = convert::network(&name, &body, Revision::ZERO);
     let answer = admin::CreateNetworkResponse { network: Some(network), revision: 0 };
     Ok(Planned { transaction, answer })
 }
 
-/// Another mode, age of keys or MTU, or other ranges while no node lives in it.
+/// Another mode, age of keys or MTU, preshared keys or none, or other ranges while no node lives in it.
 pub(super) async fn plan_update(
     store: &dyn Store,
     request: &admin::UpdateNetworkRequest,
+    now: SystemTime,
 ) -> Result<Planned<admin::UpdateNetworkResponse>, Status> {
     let found = find(store, "name", &request.name).await?;
     let body = found.body.clone();
@@ -145,18 +150,28 @@ pub(super) async fn plan_update(
         convert::key_rotation(request.key_rotation)?.unwrap_or(body.key_rotation_seconds);
     let mtu = convert::mtu(request.mtu)?.unwrap_or(body.mtu);
     convert::check_mtu(mtu, &ranges)?;
-    let next = NetworkBody { ipv4_range, ipv6_range, mode, key_rotation_seconds, mtu, ..body };
+    let preshared_keys = request.preshared_keys.unwrap_or(body.preshared_keys);
+    let next = NetworkBody {
+        ipv4_range,
+        ipv6_range,
+        mode,
+        key_rotation_seconds,
+        mtu,
+        preshared_keys,
+        ..body
+    };
     if next == found.body {
         let network = convert::network(&found.name, &found.body, found.since());
         let answer = admin::UpdateNetworkResponse { network: Some(network), revision: 0 };
         return Ok(Planned::nothing(Transaction::default().unchanged(&found.stored), answer));
     }
-    let mut transaction = Transaction::default();
+    let turned = (found.body.preshared_keys, preshared_keys);
+    let mut transaction = secrets::turn(store, &found.name, turned, now).await?;
     if ranges != Ranges::of(&found.body) {
         let field =
             if next.ipv4_range == found.body.ipv4_range { "ipv6_range" } else { "ipv4_range" };
-        transaction = must_be_empty(store, field, &found.name)
-            .await?
+        transaction = transaction
+            .and(must_be_empty(store, field, &found.name).await?)
             .and(claim_ranges(store, &found.name, ranges).await?);
     }
     let network = convert::network(&found.name, &next, Revision::ZERO);
@@ -179,6 +194,7 @@ pub(super) async fn plan_delete(
     let transaction = must_be_empty(store, "name", &found.name)
         .await?
         .and(with_network(store, &found.name, now).await?)
+        .and(secrets::forget(store, &found.name).await?)
         .as_read(shape, read.as_ref())
         .and(shaped(&found.name))
         .replace(&found.stored, record::encode_changed(found.history, None));

@@ -7,8 +7,9 @@ use wattle_proto::admin::{
     DeleteNetworkRequest, DeleteNetworkResponse, DeleteNodeRequest, DeleteNodeResponse,
     LabelNodeRequest, LabelNodeResponse, Network, Node, RetireRootsRequest, RetireRootsResponse,
     RevokeJoinTokenRequest, RevokeJoinTokenResponse, RevokeOperatorRequest, RevokeOperatorResponse,
-    RotateNodeKeyRequest, RotateNodeKeyResponse, TrustRootRequest, TrustRootResponse,
-    UpdateNetworkRequest, UpdateNetworkResponse,
+    RotateNetworkSecretRequest, RotateNetworkSecretResponse, RotateNodeKeyRequest,
+    RotateNodeKeyResponse, TrustRootRequest, TrustRootResponse, UpdateNetworkRequest,
+    UpdateNetworkResponse,
 };
 
 use super::mutation::{Answer, Mutation};
@@ -39,6 +40,7 @@ mutations! {
     "CreateNetwork": CreateNetworkRequest => CreateNetworkResponse { network },
     "UpdateNetwork": UpdateNetworkRequest => UpdateNetworkResponse { network },
     "DeleteNetwork": DeleteNetworkRequest => DeleteNetworkResponse,
+    "RotateNetworkSecret": RotateNetworkSecretRequest => RotateNetworkSecretResponse { network },
     "LabelNode": LabelNodeRequest => LabelNodeResponse { node },
     "DeleteNode": DeleteNodeRequest => DeleteNodeResponse,
     "RotateNodeKey": RotateNodeKeyRequest => RotateNodeKeyResponse { node },

@@ -12,7 +12,7 @@ use super::{
     backup::{self, Backups},
     explain, keys,
     mutation::mutate,
-    networks, nodes, operators, policies, replicas,
+    networks, nodes, operators, policies, replicas, secrets,
     session::Agents,
     status, tokens, wait,
     watch::{Responses, Watches},
@@ -76,7 +76,11 @@ impl AdminService for Admin {
         &self,
         request: Request<admin::GetNetworkRequest>,
     ) -> Answer<admin::GetNetworkResponse> {
-        networks::get(self.store(), request.get_ref()).await.map(Response::new)
+        let mut answer = networks::get(self.store(), request.get_ref()).await?;
+        if let Some(network) = &mut answer.network {
+            secrets::describe(&self.agents, network).await?;
+        }
+        Ok(Response::new(answer))
     }
 
     async fn list_networks(
@@ -90,8 +94,8 @@ impl AdminService for Admin {
         &self,
         request: Request<admin::UpdateNetworkRequest>,
     ) -> Answer<admin::UpdateNetworkResponse> {
-        let (principal, request, _) = called(&request)?;
-        let plan = || networks::plan_update(self.store(), request);
+        let (principal, request, now) = called(&request)?;
+        let plan = || networks::plan_update(self.store(), request, now);
         mutate(self.store(), principal, request, plan).await.map(Response::new)
     }
 
@@ -101,6 +105,15 @@ impl AdminService for Admin {
     ) -> Answer<admin::DeleteNetworkResponse> {
         let (principal, request, now) = called(&request)?;
         let plan = || networks::plan_delete(self.store(), request, now);
+        mutate(self.store(), principal, request, plan).await.map(Response::new)
+    }
+
+    async fn rotate_network_secret(
+        &self,
+        request: Request<admin::RotateNetworkSecretRequest>,
+    ) -> Answer<admin::RotateNetworkSecretResponse> {
+        let (principal, request, now) = called(&request)?;
+        let plan = || secrets::plan_rotate(&self.agents, request, now);
         mutate(self.store(), principal, request, plan).await.map(Response::new)
     }
 

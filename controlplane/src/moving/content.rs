@@ -115,6 +115,7 @@ mod tests {
             mode,
             key_rotation_seconds: 0,
             mtu: None,
+            preshared_keys: false,
         }
     }
 
@@ -148,6 +149,7 @@ mod tests {
             (keys::occupancy(&dead), Bytes::new(), false),
             (keys::occupancy(&live), Bytes::new(), true),
             (keys::shape(&dead), Bytes::new(), false),
+            (keys::secret(&live), "a secret".into(), true),
             (Key::new("v1/of-a-later-version/x"), Bytes::from_static(b"?"), true),
         ];
         let mut content = Content::default();
@@ -155,7 +157,7 @@ mod tests {
             let taken = content.take(&stored(key.clone(), value)).unwrap();
             assert_eq!(taken.is_some(), moves, "{key}");
         }
-        assert_eq!(content.tally().records, 4);
+        assert_eq!(content.tally().records, 5);
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use std::time::SystemTime;
 
-use wattle_model::{Endpoint, Fingerprint, History, Labels, NodeId, PublicKey, Revision};
+use wattle_model::{
+    Endpoint, Fingerprint, Generation, History, Labels, NodeId, PublicKey, Revision,
+};
 use wattle_proto::record::{NodeBody, decode_history, encode_changed};
 
 use super::record::{Claim, NodeRecord};
@@ -105,24 +107,26 @@ impl LoadedNode {
         differs.then(|| Transaction::default().replace(&self.identity, record.encode()))
     }
 
-    /// Says where it may be reached; `None` where that is what the store says already. The entry is
-    /// put only if its bytes change.
-    pub(super) fn plan_endpoints(
+    /// Says where it may be reached, and which of its network's secrets it holds; `None` where that is
+    /// what the store says already. The entry is put only if its bytes change.
+    pub(super) fn plan_report(
         &self,
         own: &[Endpoint],
         observed: Option<Endpoint>,
+        held: Generation,
     ) -> Option<Transaction> {
         let mut record = self.record.clone();
         record.own_endpoints = own.to_vec();
+        record.secret_generation = held;
         if record.observed_endpoint != observed {
             // Another address is another NAT's, and another port has another mapping.
             (record.observed_endpoint, record.mapping) = (observed, None);
         }
-        self.re_endpoint(record)
+        self.unless_known(record)
     }
 
-    /// Writes where it may be reached, unless that is what the store says already.
-    pub(super) fn re_endpoint(&self, record: NodeRecord) -> Option<Transaction> {
+    /// Writes a record, unless that is what the store says already.
+    pub(super) fn unless_known(&self, record: NodeRecord) -> Option<Transaction> {
         if record == self.record {
             return None;
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use wattle_model::{Fingerprint, NetworkName, NodeName, PublicKey, Revision, TokenId};
+use wattle_model::{Fingerprint, Generation, NetworkName, NodeName, PublicKey, Revision, TokenId};
 use wattle_proto::record::{NodeBody, encode_first};
 use wattle_runtime::clock;
 
@@ -74,6 +74,7 @@ impl Group {
             observed_endpoint: wish.observed,
             mapping: None,
             root: Some(wish.root),
+            secret_generation: Generation::NONE,
         };
         self.names.insert((record.network.clone(), record.name.clone()));
         self.public_keys.insert(record.public_key);

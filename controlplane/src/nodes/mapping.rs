@@ -65,7 +65,7 @@ impl LoadedNode {
         }
         let mut record = self.record.clone();
         record.mapping = Some(Mapping { port, at: now });
-        Ok(self.re_endpoint(record))
+        Ok(self.unless_known(record))
     }
 }
 

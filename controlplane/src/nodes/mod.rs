@@ -27,7 +27,7 @@ use tokio::{
     time::sleep,
 };
 use tonic::Status;
-use wattle_model::{Endpoint, Fingerprint, NetworkName, NodeId, NodeName, Revision};
+use wattle_model::{Endpoint, Fingerprint, Generation, NetworkName, NodeId, NodeName, Revision};
 use wattle_runtime::{backoff::Backoff, clock, shutdown::Shutdown};
 
 pub(crate) use self::refused::{removed, store_failed, unknown};
@@ -174,14 +174,16 @@ impl Nodes {
         })
     }
 
-    /// Says where a node may be reached. `None` where nothing changed.
-    pub async fn set_endpoints(
+    /// Says where a node may be reached, and which of its network's secrets it holds. `None` where
+    /// nothing changed.
+    pub async fn report(
         &self,
         node: NodeId,
         own: &[Endpoint],
         observed: Option<Endpoint>,
+        held: Generation,
     ) -> Result<Option<Revision>, ChangeError> {
-        self.change(node, |loaded| Ok(loaded.plan_endpoints(own, observed))).await
+        self.change(node, |loaded| Ok(loaded.plan_report(own, observed, held))).await
     }
 
     /// Another node sees this one at `seen`.

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message as _;
 use wattle_model::{
-    Endpoint, Fingerprint, NetworkName, NodeId, NodeName, PeerSpec, PublicKey, TokenId,
+    Endpoint, Fingerprint, Generation, NetworkName, NodeId, NodeName, PeerSpec, PublicKey, TokenId,
     address_to_bytes,
 };
 use wattle_proto::{
@@ -53,6 +53,8 @@ pub struct NodeRecord {
     pub mapping: Option<Mapping>,
     /// The pin of the root that its last certificate is of; `None`: of the store's first root.
     pub root: Option<Fingerprint>,
+    /// The newest of its network's secrets that its agent holds.
+    pub secret_generation: Generation,
 }
 
 /// What a NAT makes of a node's port, at the address of `observed_endpoint`.
@@ -97,6 +99,7 @@ impl NodeRecord {
                 .then(|| Fingerprint::try_from(record.root.as_ref()))
                 .transpose()
                 .field("identity.root")?,
+            secret_generation: Generation(record.secret_generation),
         })
     }
 
@@ -127,6 +130,7 @@ impl NodeRecord {
                 .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
             mapping: self.mapping.map(Mapping::encode),
             root: self.root.map_or_else(Bytes::new, |root| Bytes::copy_from_slice(root.as_bytes())),
+            secret_generation: self.secret_generation.0,
         }
         .encode_to_vec()
         .into()
@@ -171,6 +175,7 @@ impl NodeRecord {
             ipv4: self.ipv4,
             ipv6: self.ipv6,
             endpoints: self.endpoints(),
+            secret_generation: self.secret_generation,
         })
     }
 }
@@ -240,6 +245,7 @@ mod tests {
             observed_endpoint: Some(endpoint("192.0.2.3:1")),
             mapping: None,
             root: Some(Fingerprint::new([4; 32])),
+            secret_generation: Generation::NONE,
         }
     }
 
@@ -257,6 +263,7 @@ mod tests {
         record.root = None;
         record.next_public_key = PublicKey::new([4; 32]).ok();
         record.keyed_at = clock::from_unix_millis(3000);
+        record.secret_generation = Generation(3);
         assert_eq!(NodeRecord::decode(&record.encode()).unwrap(), record);
     }
 

@@ -192,6 +192,16 @@ pub fn wireguard_key(key: PublicKey) -> Key {
     Key::new(format!("v1/wireguard-key/{}", hex::encode(key.as_bytes())))
 }
 
+/// The secrets of all networks.
+pub fn secrets() -> Key {
+    Key::new("v1/secret/")
+}
+
+/// `store.NetworkSecrets`: what its nodes derive their preshared keys of. Not shown, not logged.
+pub fn secret(network: &NetworkName) -> Key {
+    Key::new(format!("v1/secret/{network}"))
+}
+
 /// All nodes of all networks that are to have another WireGuard key.
 pub fn all_rotations() -> Key {
     Key::new("v1/rotation/")

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use wattle_model::{Digest, Endpoint, Epoch, InstanceId, NodeId, PublicKey, Revision};
+use wattle_model::{Digest, Endpoint, Epoch, Generation, InstanceId, NodeId, PublicKey, Revision};
 use wattle_proto::{
     Invalid, InvalidField,
     entry::{self, MAX_ENDPOINTS},
@@ -48,6 +48,8 @@ pub(super) struct Hello {
     pub(super) stream: u64,
     /// The key that its device has, where it says so.
     pub(super) public_key: Option<PublicKey>,
+    /// The generation of its network's secret that it goes by.
+    pub(super) secret_generation: Generation,
 }
 
 /// The set that the agent holds.
@@ -74,6 +76,8 @@ pub(super) struct Report {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) listen_port: u16,
     pub(super) data_plane: Option<DataPlane>,
+    /// The newest of its network's secrets that it holds.
+    pub(super) secret_generation: Generation,
 }
 
 /// The answer to a question about a tunnel.
@@ -135,6 +139,7 @@ impl TryFrom<sync::Hello> for Hello {
             agent_version: text(&hello.agent_version),
             stream: hello.stream,
             public_key: entry::public_key(&hello.public_key).field("hello.public_key")?,
+            secret_generation: Generation(hello.secret_generation),
         })
     }
 }
@@ -235,7 +240,8 @@ impl TryFrom<sync::Report> for Report {
             .ok_or_else(|| format!("{} is no UDP port", report.listen_port))
             .field("report.listen_port")?;
         let endpoints = entry::endpoints(&report.endpoints).field("report.endpoints")?;
-        Ok(Self { endpoints, listen_port, data_plane })
+        let secret_generation = Generation(report.secret_generation);
+        Ok(Self { endpoints, listen_port, data_plane, secret_generation })
     }
 }
 

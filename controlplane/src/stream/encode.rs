@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
-use wattle_model::{Digest, Epoch, NodeId, PublicKey, ReplicaId, Revision};
+use wattle_model::{Digest, Epoch, Generation, NodeId, PublicKey, ReplicaId, Revision};
 use wattle_proto::sync::{self, retry::Reason, sync_response::Message};
 
 use super::convert::PROTOCOL_VERSION;
@@ -79,10 +79,17 @@ pub(super) fn inspect(query: u64, peer: NodeId) -> Bytes {
     message(Message::Inspect(sync::Inspect { query, node_id }))
 }
 
-/// The key that peers know the agent by, where that changes; whether it is to make a next one.
-pub(super) fn own_key(key: Option<PublicKey>, make_next: bool) -> Bytes {
+/// The key that peers know the agent by, and the generation of the network's secret that its entry says,
+/// where they change.
+pub(super) fn own_key(key: Option<PublicKey>, generation: Option<Generation>) -> Bytes {
     let public_key = key.map_or_else(Bytes::new, |key| Bytes::copy_from_slice(key.as_bytes()));
-    message(Message::OwnKey(sync::OwnKey { public_key, make_next }))
+    let secret_generation = generation.map(|generation| generation.0);
+    message(Message::OwnKey(sync::OwnKey { public_key, make_next: false, secret_generation }))
+}
+
+/// The agent is to make a next key.
+pub(super) fn make_next_key() -> Bytes {
+    message(Message::OwnKey(sync::OwnKey { make_next: true, ..Default::default() }))
 }
 
 /// The node was deleted.

@@ -103,7 +103,7 @@ pub(super) const fn patience(reason: Reason) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use wattle_model::InstanceId;
+    use wattle_model::{Generation, InstanceId};
 
     use super::*;
     use crate::stream::convert::Have;
@@ -131,6 +131,7 @@ mod tests {
             agent_version: String::new(),
             stream: 0,
             public_key: None,
+            secret_generation: Generation::NONE,
         }
     }
 

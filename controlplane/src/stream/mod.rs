@@ -57,7 +57,7 @@ pub use self::{
     sessions::Sessions,
     wait::{AppliedAfter, Following, Lagging, Progress, Report, Standing, Summary},
 };
-use crate::{listener::Cut, nodes::Nodes, replica::Replica};
+use crate::{listener::Cut, nodes::Nodes, replica::Replica, secrets::Secrets};
 
 /// How fast things go.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +86,7 @@ struct Shared {
     nodes: Nodes,
     sessions: Sessions,
     configs: Configs,
+    secrets: Secrets,
     frames: Frames,
     admission: Admission,
     stalls: Stalls,
@@ -113,8 +114,12 @@ pub fn start(
 ) -> (SyncService, Sessions) {
     let sessions = Sessions::new(replica.live.clone());
     let (stalls, admission) = (Stalls::default(), Admission::new());
+    let secrets = Secrets::new(Arc::clone(&replica.store));
+    let keep = secrets.clone().keep(sessions.clone(), replica.live.clone(), shutdown.token());
+    shutdown.spawn("secrets", keep);
     let shared = Arc::new(Shared {
-        configs: Configs::new(Arc::clone(&replica)),
+        configs: Configs::new(Arc::clone(&replica), secrets.clone()),
+        secrets,
         replica,
         nodes,
         sessions: sessions.clone(),

@@ -1,4 +1,4 @@
-//! What belongs to one agent alone: its addresses, its network's ranges and MTU, where the control
+//! What belongs to one agent alone: its addresses, its network's ranges, MTU and secrets, where the control
 //! plane is and whom to trust. Sent in a batch whenever it differs from what the agent has.
 
 use std::{
@@ -24,6 +24,7 @@ use super::encode;
 use crate::{
     nodes::{NodeRecord, observed_endpoint},
     replica::Replica,
+    secrets::Secrets,
     store::{StoreError, keys},
 };
 
@@ -54,13 +55,14 @@ pub(super) struct Own {
 /// Reads what configs are made of.
 pub(super) struct Configs {
     replica: Arc<Replica>,
+    secrets: Secrets,
     /// Bounded by the networks that exist.
     networks: Mutex<HashMap<NetworkName, (Instant, Network)>>,
 }
 
 impl Configs {
-    pub(super) fn new(replica: Arc<Replica>) -> Self {
-        Self { replica, networks: Mutex::default() }
+    pub(super) fn new(replica: Arc<Replica>, secrets: Secrets) -> Self {
+        Self { replica, secrets, networks: Mutex::default() }
     }
 
     /// A node's own; `None` if it doesn't live.
@@ -129,6 +131,7 @@ impl Configs {
                 .observed
                 .map_or_else(Bytes::new, |endpoint| endpoint.to_bytes().into()),
             mtu: config.network.mtu.map_or(0, Mtu::bytes),
+            secrets: self.secrets.now(&own.network).told(),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The WireGuard key that peers know one agent by, and the one that it is asked to make. Whether
-//! the agent sees its own entry depends on policies; that it learns of a change of its key doesn't.
+//! The WireGuard key that peers know one agent by, the one that it is asked to make, and which of its
+//! network's secrets its entry says that it holds. Whether the agent sees its own entry depends on
+//! policies; that it learns of a change of these doesn't.
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
-use wattle_model::{PublicKey, Revision};
+use wattle_model::{Generation, PublicKey, Revision};
 use wattle_proto::entry;
 use wattle_view::NodeRef;
 
@@ -14,6 +15,8 @@ use super::encode;
 pub(super) struct OwnKey {
     /// The key that its device has, by its own account or as it was told.
     has: Option<PublicKey>,
+    /// The generation of the network's secret that it goes by, likewise.
+    goes_by: Generation,
     /// The entry was looked at last when this was its node's last change.
     looked: Revision,
     /// Who waits for the next key.
@@ -21,25 +24,30 @@ pub(super) struct OwnKey {
 }
 
 impl OwnKey {
-    /// Of an agent whose device has this key, as far as it says.
-    pub(super) const fn new(has: Option<PublicKey>) -> Self {
-        Self { has, looked: Revision::ZERO, asked: None }
+    /// Of an agent whose device has this key, as far as it says, and that goes by this secret.
+    pub(super) const fn new(has: Option<PublicKey>, goes_by: Generation) -> Self {
+        Self { has, goes_by, looked: Revision::ZERO, asked: None }
     }
 
-    /// The key to tell the agent with the next commit, if its entry says another than it has.
+    /// What to tell the agent with the next commit, if its entry says something else than it has.
     pub(super) fn changed(&mut self, own: Option<NodeRef<'_>>) -> Option<Bytes> {
         let own = own.filter(|own| own.changed != self.looked)?;
         self.looked = own.changed;
-        let key = entry::decode(own.entry?).ok()?.public_key;
+        let peer = entry::decode(own.entry?).ok()?;
+        let (key, generation) = (peer.public_key, peer.secret_generation);
         let before = self.has.replace(key);
         // Of an agent that doesn't say what it has, nothing can be said before it changes.
-        before.filter(|before| *before != key).map(|_| encode::own_key(Some(key), false))
+        let key = before.filter(|before| *before != key).map(|_| key);
+        let before = std::mem::replace(&mut self.goes_by, generation);
+        let generation = (before != generation).then_some(generation);
+        let news = key.is_some() || generation.is_some();
+        news.then(|| encode::own_key(key, generation))
     }
 
     /// Asks the agent for a next key; whoever asked before gets none.
     pub(super) fn ask(&mut self, answer: oneshot::Sender<PublicKey>) -> Bytes {
         self.asked = Some(answer);
-        encode::own_key(None, true)
+        encode::make_next_key()
     }
 
     /// The agent has a next key. Says whether anybody asked.

@@ -4,28 +4,30 @@
 use std::time::Duration;
 
 use tokio::{sync::oneshot, time::Instant};
-use wattle_model::Endpoint;
+use wattle_model::{Endpoint, Generation};
 
 /// Between two writes for one agent.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Before a write that failed is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Where an agent may be reached.
+/// Where an agent may be reached, and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Endpoints {
+pub(super) struct Reported {
     /// By its own account.
     pub(super) own: Vec<Endpoint>,
     /// Where its stream comes from, with the port that it listens on.
     pub(super) observed: Option<Endpoint>,
+    /// The newest of its network's secrets that it holds.
+    pub(super) secret_generation: Generation,
 }
 
 /// One agent's reports.
 #[derive(Debug)]
 pub(super) struct Reports {
-    wanted: Option<Endpoints>,
-    writing: Option<(Endpoints, oneshot::Receiver<bool>)>,
-    written: Option<Endpoints>,
+    wanted: Option<Reported>,
+    writing: Option<(Reported, oneshot::Receiver<bool>)>,
+    written: Option<Reported>,
     not_before: Instant,
 }
 
@@ -41,10 +43,10 @@ impl Reports {
     }
 
     /// The agent reported. What waited before is out of date.
-    pub(super) fn offer(&mut self, endpoints: Endpoints) {
-        let underway = self.writing.as_ref().map(|(endpoints, _)| endpoints);
-        let known = underway.or(self.written.as_ref()) == Some(&endpoints);
-        self.wanted = (!known).then_some(endpoints);
+    pub(super) fn offer(&mut self, reported: Reported) {
+        let underway = self.writing.as_ref().map(|(reported, _)| reported);
+        let known = underway.or(self.written.as_ref()) == Some(&reported);
+        self.wanted = (!known).then_some(reported);
     }
 
     /// When there is something to write, if there is.
@@ -53,27 +55,27 @@ impl Reports {
     }
 
     /// What to write now, and where to say whether that went well.
-    pub(super) fn begin(&mut self) -> Option<(Endpoints, oneshot::Sender<bool>)> {
+    pub(super) fn begin(&mut self) -> Option<(Reported, oneshot::Sender<bool>)> {
         if self.due().is_none_or(|due| due > Instant::now()) {
             return None;
         }
-        let endpoints = self.wanted.take()?;
+        let reported = self.wanted.take()?;
         let (done, writing) = oneshot::channel();
-        self.writing = Some((endpoints.clone(), writing));
+        self.writing = Some((reported.clone(), writing));
         self.not_before = Instant::now() + WRITE_EVERY;
-        Some((endpoints, done))
+        Some((reported, done))
     }
 
     /// Returns when a write has ended; never, where there is none.
     pub(super) async fn ended(&mut self) {
         let Some((_, writing)) = &mut self.writing else { return std::future::pending().await };
         let went_well = writing.await.unwrap_or(false);
-        let Some((endpoints, _)) = self.writing.take() else { return };
+        let Some((reported, _)) = self.writing.take() else { return };
         if went_well {
-            self.written = Some(endpoints);
+            self.written = Some(reported);
         } else {
             self.not_before = Instant::now() + RETRY_AFTER;
-            self.wanted.get_or_insert(endpoints);
+            self.wanted.get_or_insert(reported);
         }
     }
 }
@@ -84,9 +86,10 @@ mod tests {
 
     use super::*;
 
-    fn endpoints(port: u16) -> Endpoints {
+    fn endpoints(port: u16) -> Reported {
         let endpoint = Endpoint::new(SocketAddr::from(([192, 0, 2, 1], port)));
-        Endpoints { own: vec![endpoint.unwrap()], observed: None }
+        let own = vec![endpoint.unwrap()];
+        Reported { own, observed: None, secret_generation: Generation::NONE }
     }
 
     #[tokio::test(start_paused = true)]

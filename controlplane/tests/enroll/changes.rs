@@ -10,7 +10,7 @@ use wattle_controlplane::{
     nodes::{ChangeError, Nodes, NotObserved, Observed},
     store::{Outcome, Stored, Transaction, keys},
 };
-use wattle_model::{Endpoint, Labels, NodeId};
+use wattle_model::{Endpoint, Generation, Labels, NodeId};
 use wattle_proto::{entry, store as record};
 use wattle_runtime::shutdown::Shutdown;
 
@@ -34,19 +34,19 @@ async fn endpoints_are_written_when_they_change_and_the_entry_when_its_bytes_do(
     let world = World::start().await;
     let (nodes, node) = (nodes(&world), world.node().await.id);
     let (own, seen) = ([endpoint("192.0.2.1:51820")], endpoint("198.51.100.1:51820"));
-    let made = nodes.set_endpoints(node, &own, Some(seen)).await.unwrap().unwrap();
+    let made = nodes.report(node, &own, Some(seen), Generation::NONE).await.unwrap().unwrap();
     let entry = peer(&world, node).await;
     assert_eq!(entry.modified, made);
     assert_eq!(entry::decode(&entry.value).unwrap().endpoints, [own[0], seen]);
 
     let before = world.kept().await;
-    assert_eq!(nodes.set_endpoints(node, &own, Some(seen)).await.unwrap(), None);
+    assert_eq!(nodes.report(node, &own, Some(seen), Generation::NONE).await.unwrap(), None);
     assert_eq!(world.kept().await, before);
 
     // Seen where it says it is: the record changes, its peers learn nothing new.
-    nodes.set_endpoints(node, &own, None).await.unwrap();
+    nodes.report(node, &own, None, Generation::NONE).await.unwrap();
     let entry = peer(&world, node).await;
-    assert!(nodes.set_endpoints(node, &own, Some(own[0])).await.unwrap().is_some());
+    assert!(nodes.report(node, &own, Some(own[0]), Generation::NONE).await.unwrap().is_some());
     assert_eq!(peer(&world, node).await, entry);
     world.stop().await;
 }
@@ -68,7 +68,7 @@ async fn a_port_that_others_see_is_accepted_once_in_half_a_minute_on_any_replica
     let at = |port: u16| seen.with_port(port).unwrap();
     let elsewhere = here.observe(node, at(1)).await;
     assert!(matches!(elsewhere, Err(NotObserved::OtherAddress)), "it isn't seen anywhere");
-    here.set_endpoints(node, &[own], Some(seen)).await.unwrap();
+    here.report(node, &[own], Some(seen), Generation::NONE).await.unwrap();
 
     assert_eq!(here.observe(node, seen).await.unwrap(), Observed::Known);
     let Observed::Accepted(revision) = here.observe(node, at(1)).await.unwrap() else { panic!() };
@@ -88,11 +88,11 @@ async fn a_port_that_others_see_is_accepted_once_in_half_a_minute_on_any_replica
     assert!(matches!(here.observe(node, at(3)).await, Ok(Observed::Accepted(_))));
 
     // The node's own report keeps it while it is seen where it was.
-    here.set_endpoints(node, &[], Some(seen)).await.unwrap();
+    here.report(node, &[], Some(seen), Generation::NONE).await.unwrap();
     let endpoints = |entry: Stored| entry::decode(&entry.value).unwrap().endpoints;
     assert_eq!(endpoints(peer(&world, node).await), [at(3)]);
     let moved = endpoint("203.0.113.1:51820");
-    here.set_endpoints(node, &[], Some(moved)).await.unwrap();
+    here.report(node, &[], Some(moved), Generation::NONE).await.unwrap();
     assert_eq!(endpoints(peer(&world, node).await), [moved]);
     let gone = here.observe(node, at(4)).await;
     assert!(matches!(gone, Err(NotObserved::OtherAddress)), "{gone:?}");
@@ -113,7 +113,7 @@ async fn a_stale_plan_conflicts_and_brings_nothing_back() {
     for plan in [stale.plan_label(labels), stale.plan_delete(SystemTime::now())] {
         assert_eq!(world.store().commit(plan).await.unwrap(), Outcome::Conflict);
     }
-    let late = nodes.set_endpoints(node, &[endpoint("192.0.2.1:1")], None).await;
+    let late = nodes.report(node, &[endpoint("192.0.2.1:1")], None, Generation::NONE).await;
     assert!(matches!(late, Err(ChangeError::Gone)));
     assert!(matches!(nodes.delete(node).await, Err(ChangeError::Gone)));
     assert_eq!(world.kept().await, before);

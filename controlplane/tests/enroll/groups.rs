@@ -128,6 +128,7 @@ async fn the_widest_group_fits_a_transaction() {
             mode: wattle_model::Mode::Mesh,
             key_rotation_seconds: 0,
             mtu: None,
+            preshared_keys: false,
         };
         let network = format!("n{n}");
         let key = keys::network(&network.parse().unwrap());

@@ -112,6 +112,7 @@ async fn a_network_without_a_free_address_says_so() {
         mode: wattle_model::Mode::Mesh,
         key_rotation_seconds: 0,
         mtu: wattle_model::Mtu::wished(1000).unwrap(),
+        preshared_keys: false,
     };
     let record = wattle_proto::record::encode_first(&body);
     let network = keys::network(&"tiny".parse().unwrap());

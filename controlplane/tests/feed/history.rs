@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use wattle_controlplane::store::{Key, Transaction, keys};
 use wattle_model::{
-    Endpoint, History, Labels, Mode, NodeId, PeerSpec, Policy, PublicKey, Revision,
+    Endpoint, Generation, History, Labels, Mode, NodeId, PeerSpec, Policy, PublicKey, Revision,
 };
 use wattle_proto::{
     entry,
@@ -127,6 +127,7 @@ impl Writer {
             mode,
             key_rotation_seconds: 0,
             mtu: None,
+            preshared_keys: false,
         };
         self.change(keys::network(&network()), Some(body))
     }
@@ -153,6 +154,7 @@ impl Writer {
             ipv4: Some([10, 90, 0, 1].into()),
             ipv6: None,
             endpoints: vec![Endpoint::new(([192, 0, 2, 1], port).into()).unwrap()],
+            secret_generation: Generation::NONE,
         })
     }
 

@@ -218,6 +218,7 @@ impl Shared {
             agent_version: "witness".into(),
             stream: state.streams,
             public_key: Bytes::new(),
+            secret_generation: 0,
         }
     }
 
@@ -297,6 +298,7 @@ fn report(endpoint: Endpoint) -> Report {
         endpoints: vec![endpoint.to_bytes().into()],
         listen_port: 51820,
         data_plane: DataPlane::Kernel.into(),
+        secret_generation: 0,
     }
 }
 

@@ -160,6 +160,32 @@ pub struct Network {
     /// Of its nodes' links, in bytes; 0: what the path to their peers carries.
     #[prost(uint32, tag = "10")]
     pub mtu: u32,
+    /// Each pair of its nodes has a preshared key beside its own keys.
+    #[prost(bool, tag = "8")]
+    pub preshared_keys: bool,
+    /// Of what these are derived. In the answers of GetNetwork and RotateNetworkSecret, where there are
+    /// any; in that of GetNetwork also while some node still has them after they were turned off.
+    #[prost(message, optional, tag = "9")]
+    pub secret: ::core::option::Option<NetworkSecret>,
+}
+/// What may be known of a network's secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NetworkSecret {
+    /// From 1 on: how often it was changed, at most.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    #[prost(message, optional, tag = "2")]
+    pub made_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// Nodes that hold it.
+    #[prost(uint32, tag = "3")]
+    pub nodes_holding: u32,
+    /// Nodes that go by the one before it, and are to take it over.
+    #[prost(uint32, tag = "4")]
+    pub nodes_behind: u32,
+    /// Nodes that hold none: they have just joined, never connected since there is one, or have an agent
+    /// that is too old. Nobody uses a preshared key with them.
+    #[prost(uint32, tag = "5")]
+    pub nodes_without: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateNetworkRequest {
@@ -181,6 +207,8 @@ pub struct CreateNetworkRequest {
     /// 576 to 65455 bytes, 1280 at least where the network has an IPv6 range; 0: what the path carries.
     #[prost(uint32, tag = "9")]
     pub mtu: u32,
+    #[prost(bool, tag = "7")]
+    pub preshared_keys: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CreateNetworkResponse {
@@ -233,6 +261,9 @@ pub struct UpdateNetworkRequest {
     /// Unset: as it was. 0: what the path carries.
     #[prost(uint32, optional, tag = "9")]
     pub mtu: ::core::option::Option<u32>,
+    /// Unset: as it was.
+    #[prost(bool, optional, tag = "7")]
+    pub preshared_keys: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateNetworkResponse {
@@ -251,6 +282,24 @@ pub struct DeleteNetworkRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeleteNetworkResponse {
     #[prost(uint64, tag = "1")]
+    pub revision: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateNetworkSecretRequest {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub request_id: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Also while some node goes by the secret before the present one. Who has forgotten that by then
+    /// can't begin a session with such a node before it has connected.
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RotateNetworkSecretResponse {
+    #[prost(message, optional, tag = "1")]
+    pub network: ::core::option::Option<Network>,
+    #[prost(uint64, tag = "2")]
     pub revision: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -291,6 +340,9 @@ pub struct Node {
     /// Whether that is being changed. As key_since.
     #[prost(enumeration = "KeyRotation", tag = "13")]
     pub key_rotation: i32,
+    /// The newest generation of its network's secret that it holds; 0: none.
+    #[prost(uint64, tag = "14")]
+    pub secret_generation: u64,
 }
 /// What the control plane knows of a node's agent.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -536,6 +588,9 @@ pub struct NetworkSpec {
     /// Unset: as it is; what the path carries for a new network, and where it is 0.
     #[prost(uint32, optional, tag = "7")]
     pub mtu: ::core::option::Option<u32>,
+    /// Unset: as it is; none for a new network. Of what is and becomes: unset where there are none.
+    #[prost(bool, optional, tag = "6")]
+    pub preshared_keys: ::core::option::Option<bool>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PolicySpec {
@@ -1581,6 +1636,38 @@ pub mod admin_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Gives a network that has preshared keys another secret to derive them of. Its nodes take it over
+        /// within seconds of being connected, each pair when both have it. Refused (FAILED_PRECONDITION) while
+        /// some node goes by the secret before the present one, unless forced.
+        pub async fn rotate_network_secret(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateNetworkSecretRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateNetworkSecretResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/wattle.admin.v1.AdminService/RotateNetworkSecret",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "wattle.admin.v1.AdminService",
+                        "RotateNetworkSecret",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn get_node(
             &mut self,
             request: impl tonic::IntoRequest<super::GetNodeRequest>,
@@ -2069,7 +2156,7 @@ pub mod admin_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Everything that the store holds and another one would need, at one revision. No private key is
-        /// in it.
+        /// in it; the secrets of networks with preshared keys are.
         pub async fn backup(
             &mut self,
             request: impl tonic::IntoRequest<super::BackupRequest>,
@@ -2209,6 +2296,16 @@ pub mod admin_service_server {
             request: tonic::Request<super::DeleteNetworkRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DeleteNetworkResponse>,
+            tonic::Status,
+        >;
+        /// Gives a network that has preshared keys another secret to derive them of. Its nodes take it over
+        /// within seconds of being connected, each pair when both have it. Refused (FAILED_PRECONDITION) while
+        /// some node goes by the secret before the present one, unless forced.
+        async fn rotate_network_secret(
+            &self,
+            request: tonic::Request<super::RotateNetworkSecretRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateNetworkSecretResponse>,
             tonic::Status,
         >;
         async fn get_node(
@@ -2360,7 +2457,7 @@ pub mod admin_service_server {
             + std::marker::Send
             + 'static;
         /// Everything that the store holds and another one would need, at one revision. No private key is
-        /// in it.
+        /// in it; the secrets of networks with preshared keys are.
         async fn backup(
             &self,
             request: tonic::Request<super::BackupRequest>,
@@ -2767,6 +2864,52 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DeleteNetworkSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/wattle.admin.v1.AdminService/RotateNetworkSecret" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateNetworkSecretSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RotateNetworkSecretRequest>
+                    for RotateNetworkSecretSvc<T> {
+                        type Response = super::RotateNetworkSecretResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateNetworkSecretRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::rotate_network_secret(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateNetworkSecretSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

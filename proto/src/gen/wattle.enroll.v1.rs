@@ -24,7 +24,7 @@ pub struct EnrollRequest {
     #[prost(bool, tag = "7")]
     pub validate_only: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EnrollResponse {
     /// Absent where only a validation was asked for.
     #[prost(message, optional, tag = "1")]

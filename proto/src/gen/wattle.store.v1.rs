@@ -43,6 +43,9 @@ pub struct NetworkBody {
     /// Of its nodes' links, in bytes; 0: what the path carries.
     #[prost(uint32, tag = "8")]
     pub mtu: u32,
+    /// Its nodes have preshared keys, derived of v1/secret/<network>.
+    #[prost(bool, tag = "6")]
+    pub preshared_keys: bool,
 }
 /// Body of v1/node/<network>/<node id>: life and labels. Never empty when encoded.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -113,6 +116,9 @@ pub struct Identity {
     /// Since when it has its present WireGuard key; 0: since it enrolled.
     #[prost(uint64, tag = "15")]
     pub keyed_at_millis: u64,
+    /// The newest generation of its network's secret that its agent said that it holds.
+    #[prost(uint64, tag = "16")]
+    pub secret_generation: u64,
 }
 /// A NAT's, between a node and everybody else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -122,6 +128,27 @@ pub struct Mapping {
     /// When it was accepted: the next one has to wait.
     #[prost(uint64, tag = "2")]
     pub at_millis: u64,
+}
+/// v1/secret/<network>: what its nodes derive their preshared keys of. Sent to them alone.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct NetworkSecrets {
+    /// The last generation ever made: none is made twice.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// Those that nodes are given, the older one first.
+    #[prost(message, repeated, tag = "2")]
+    pub secrets: ::prost::alloc::vec::Vec<NetworkSecret>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct NetworkSecret {
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// 32 bytes; empty where preshared keys were turned off with it.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub secret: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "3")]
+    pub made_at_millis: u64,
 }
 /// v1/rotation/<network>/<node id>: the node is to have another WireGuard key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

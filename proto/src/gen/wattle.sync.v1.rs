@@ -26,14 +26,14 @@ pub mod sync_request {
     }
 }
 /// Control plane to agent.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SyncResponse {
     #[prost(oneof = "sync_response::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8, 10")]
     pub message: ::core::option::Option<sync_response::Message>,
 }
 /// Nested message and enum types in `SyncResponse`.
 pub mod sync_response {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Message {
         #[prost(message, tag = "1")]
         Welcome(super::Welcome),
@@ -88,6 +88,10 @@ pub struct Hello {
     /// The WireGuard public key that its device has now, 32 bytes; empty where it doesn't say.
     #[prost(bytes = "bytes", tag = "10")]
     pub public_key: ::prost::bytes::Bytes,
+    /// The generation of the network's secret that it goes by: what it was last told that its own entry
+    /// says.
+    #[prost(uint64, tag = "11")]
+    pub secret_generation: u64,
 }
 /// The agent has applied everything up to a commit, or verified its data plane. Sent at once where an
 /// ack is wanted or something was rejected, else at most once a second.
@@ -130,6 +134,10 @@ pub struct Report {
     pub listen_port: u32,
     #[prost(enumeration = "DataPlane", tag = "3")]
     pub data_plane: i32,
+    /// The newest generation of the network's secret that it was given and keeps; 0: none, or it knows
+    /// nothing of secrets. Its entry says so next, and its peers go by that.
+    #[prost(uint64, tag = "4")]
+    pub secret_generation: u64,
 }
 /// The agent's digest differs from a commit's or a heartbeat's: it asks for a full set, once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -228,7 +236,7 @@ pub struct Commit {
     pub ack_wanted: bool,
 }
 /// What belongs to one agent alone; applied at the next commit.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Config {
     #[prost(string, tag = "1")]
     pub network: ::prost::alloc::string::String,
@@ -258,6 +266,22 @@ pub struct Config {
     /// The link's MTU, unless the machine's administrator wants another; 0: what the path carries.
     #[prost(uint32, tag = "12")]
     pub mtu: u32,
+    /// The network's secrets, at most two; none where it never had preshared keys.
+    #[prost(message, repeated, tag = "10")]
+    pub secrets: ::prost::alloc::vec::Vec<NetworkSecret>,
+}
+/// What the nodes of a network derive their preshared keys of. Of the generation G that two nodes both
+/// hold, the lower of their entries', and of their ids, the lower first:
+/// HKDF-SHA256(secret, no salt, info = "wattle psk v1" || id || id), 32 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct NetworkSecret {
+    /// From 1 on; a later one is higher.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// 32 bytes; empty where preshared keys were turned off with this generation: who goes by it has none.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub secret: ::prost::bytes::Bytes,
 }
 /// An address range.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -268,18 +292,21 @@ pub struct Prefix {
     #[prost(uint32, tag = "2")]
     pub length: u32,
 }
-/// The WireGuard key that peers know this node by, where it isn't the one that the agent has; or a wish
-/// for a next one.
+/// The WireGuard key that peers know this node by, where it isn't the one that the agent has, and the
+/// generation of the network's secret that its entry says; or a wish for a next key.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OwnKey {
-    /// 32 bytes; empty where only a next one is wished for. Applied at the next commit, which is the one
-    /// that tells its peers.
+    /// 32 bytes; empty where it stays. Applied at the next commit, which is the one that tells its peers.
     #[prost(bytes = "bytes", tag = "1")]
     pub public_key: ::prost::bytes::Bytes,
     /// Make a private key, or take the one that was made and isn't used yet, keep it, and say so with
     /// NextKey. The present key stays in use.
     #[prost(bool, tag = "2")]
     pub make_next: bool,
+    /// The generation of the network's secret that its entry says, where the agent goes by another:
+    /// applied at the next commit, which is the one that tells its peers.
+    #[prost(uint64, optional, tag = "3")]
+    pub secret_generation: ::core::option::Option<u64>,
 }
 /// Sent when nothing else was for a while. An idle agent's cursor moves to `revision`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -403,6 +430,10 @@ pub struct Peer {
     /// answered at once. Empty where it changes to none.
     #[prost(bytes = "bytes", tag = "7")]
     pub next_public_key: ::prost::bytes::Bytes,
+    /// The newest generation of the network's secret that it holds; 0: none. Two nodes use the lower of
+    /// their two.
+    #[prost(uint64, tag = "10")]
+    pub secret_generation: u64,
 }
 /// What moves an agent's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

@@ -3,6 +3,7 @@
 
 mod endpoints;
 mod moves;
+mod preshared;
 mod routes;
 mod simulated;
 mod touched;

@@ -288,7 +288,7 @@ fn a_prefix_that_two_peers_list_is_set_again_on_its_owner() {
             prefixes,
             endpoint,
             keepalive,
-            clear_preshared: false,
+            preshared: None,
         })
     };
     device.execute(&give(1, Prefixes::Replace(vec!["10.90.0.1/32".parse().unwrap()])));

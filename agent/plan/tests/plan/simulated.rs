@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use wattle_model::{Endpoint, NodeId, PeerSpec, PublicKey};
+use wattle_model::{Endpoint, Generation, NetworkSecret, NodeId, PeerSpec, PublicKey, Secrets};
 use wattle_plan::{DeviceSpec, Maker, Observed, ObservedPeer, Op, Prefixes, Route, SetPeer, Table};
 
 pub(crate) type Owners = BTreeMap<IpNet, PublicKey>;
@@ -41,13 +41,16 @@ impl Rest {
             Op::AddRule(rule) => drop(link.rules.insert(*rule)),
             Op::RemoveRule(rule) => drop(link.rules.remove(rule)),
             Op::RemovePeer { key } => drop(link.peers.remove(key)),
-            Op::SetPeer(SetPeer { key, create, endpoint, keepalive, .. }) => {
+            Op::SetPeer(SetPeer { key, create, endpoint, keepalive, preshared, .. }) => {
                 if !create && !link.peers.contains_key(key) {
                     return false;
                 }
                 let peer = link.peers.entry(*key).or_default();
                 peer.endpoint = endpoint.or(peer.endpoint);
                 peer.keepalive = keepalive.map_or(peer.keepalive, |k| (k != 0).then_some(k));
+                if let Some(preshared) = preshared {
+                    peer.preshared = preshared.clone();
+                }
             }
         }
         true
@@ -179,7 +182,14 @@ pub(crate) fn peer(node: u8, key_index: u8, v4: Option<u8>, v6: Option<u8>) -> P
         ipv4: v4.map(|host| [10, 90, 0, host].into()),
         ipv6: v6.map(|host| format!("fd00::{host:x}").parse().unwrap()),
         endpoints: vec![endpoint(&format!("198.51.100.{node}:51820"))],
+        secret_generation: Generation::NONE,
     }
+}
+
+/// What a node has whose entry says `used`, and that holds two secrets.
+pub(crate) fn secrets(used: u64) -> Secrets {
+    let known = [1, 2].map(|n| (Generation(n), NetworkSecret::new([n as u8; 32])));
+    Secrets { used: Generation(used), known: known.into() }
 }
 
 /// Who should have what.

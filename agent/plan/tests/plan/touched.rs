@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
-use wattle_model::{NodeId, PeerSpec};
+use wattle_model::{Generation, NodeId, PeerSpec};
 use wattle_plan::{Desired, EndpointMemory, Update, diff, diff_touched};
 
 use crate::simulated::*;
@@ -12,9 +12,14 @@ use crate::simulated::*;
 /// some changes claim what others have.
 fn changes() -> impl Strategy<Value = Vec<(Vec<u8>, Vec<PeerSpec>)>> {
     let (some, next) = (proptest::option::of(0..10_u8), proptest::option::weighted(0.3, 0..10_u8));
-    let spec = (0..10_u8, 0..10_u8, 0..10_u8, some, next).prop_map(|(node, of, v4, v6, next)| {
-        PeerSpec { next_public_key: next.map(key), ..peer(node, of, Some(v4), v6) }
-    });
+    let generation = 0..3_u64;
+    let spec = (0..10_u8, 0..10_u8, 0..10_u8, some, next, generation).prop_map(
+        |(node, of, v4, v6, next, generation)| PeerSpec {
+            next_public_key: next.map(key),
+            secret_generation: Generation(generation),
+            ..peer(node, of, Some(v4), v6)
+        },
+    );
     let change = (prop::collection::vec(0..10_u8, 0..3), prop::collection::vec(spec, 0..3));
     prop::collection::vec(change, 1..20)
 }
@@ -25,6 +30,7 @@ fn run(changes: Vec<(Vec<u8>, Vec<PeerSpec>)>) -> usize {
     let (mut device, mut memory) = (KernelLike::default(), EndpointMemory::default());
     let mut desired = Desired::new(OWN, crate::simulated::device());
     desired.apply(Update::Reset(vec![]));
+    desired.secrets = secrets(2);
     let look = |desired: &Desired, device: &mut KernelLike, memory: &mut EndpointMemory| {
         let ops = diff(desired, &device.observe(), memory, Instant::now());
         ops.iter().for_each(|op| device.execute(op));

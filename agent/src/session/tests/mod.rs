@@ -6,6 +6,7 @@ mod bench;
 mod ends;
 mod keys;
 mod moves;
+mod secrets;
 mod trouble;
 
 use std::time::Duration;

@@ -160,6 +160,7 @@ fn of_network(network: admin::Network) -> Resource {
         mode: Mode::into(mode),
         mtu: Some(network.mtu).filter(|mtu| *mtu != 0),
         key_rotation: network.key_rotation,
+        preshared_keys: network.preshared_keys.then_some(true),
     };
     resource(Kind::Network(spec), network.revision)
 }
@@ -190,6 +191,7 @@ mod tests {
             ipv6_range: "fd00::/64".into(),
             mode: Mode::Closed.into(),
             mtu: 1380,
+            preshared_keys: true,
             revision: 3,
             key_rotation: Some(prost_types::Duration { seconds: 30 * 86400, nanos: 0 }),
             ..Default::default()
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(
             out.text(),
             "kind: Network\nname: default\nmode: closed\nipv6: fd00::/64\nkey_rotation: \"30d\"\n\
-             mtu: 1380\nrevision: 3\n---\n\
+             mtu: 1380\npreshared_keys: true\nrevision: 3\n---\n\
              kind: Policy\nnetwork: default\nname: web-to-db\nfrom: role=web\n\
              to: \"!test,role in (cache,db)\"\nrevision: 7\n---\n\
              kind: Node\nnetwork: default\nname: db-1\nlabels:\n  gpu: \"true\"\n  role: db\n\

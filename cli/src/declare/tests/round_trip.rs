@@ -54,10 +54,18 @@ fn network() -> impl Strategy<Value = Kind> {
     let mtu = option::of(prop_oneof![Just(0), 576..=65_455_u32]);
     let mode = prop_oneof![Just(Mode::Unspecified), Just(Mode::Mesh), Just(Mode::Closed)];
     let age = (0..400_000_000_i64).prop_map(|seconds| prost_types::Duration { seconds, nanos: 0 });
-    (name(), ipv4, ipv6, mode, option::of(age), mtu).prop_map(
-        |(name, ipv4_range, ipv6_range, mode, key_rotation, mtu)| {
-            let mode = mode.into();
-            Kind::Network(NetworkSpec { name, ipv4_range, ipv6_range, mode, key_rotation, mtu })
+    let preshared = option::of(any::<bool>());
+    (name(), ipv4, ipv6, mode, mtu, option::of(age), preshared).prop_map(
+        |(name, ipv4_range, ipv6_range, mode, mtu, key_rotation, preshared_keys)| {
+            Kind::Network(NetworkSpec {
+                name,
+                ipv4_range,
+                ipv6_range,
+                mode: mode.into(),
+                mtu,
+                key_rotation,
+                preshared_keys,
+            })
         },
     )
 }

@@ -1,5 +1,5 @@
-//! Networks in an Apply: made, given another mode, MTU or age of keys, or other ranges while no node lives
-//! in them.
+//! Networks in an Apply: made, given another mode, MTU or age of keys, preshared keys or none, or other
+//! ranges while no node lives in them.
 
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use super::{
     wish::{Asked, NetworkWish},
 };
 use crate::{
-    admin::{convert, error::Wrong, networks, range::Ranges},
+    admin::{convert, error::Wrong, networks, range::Ranges, secrets},
     store::{Store, Transaction},
 };
 
@@ -59,6 +59,8 @@ pub(super) async fn plan(
             }
             moved.extend(may_move.then(|| (asked.place(), wish.name.clone(), ranges)));
         }
+        let before = present.as_ref().is_some_and(|body| body.preshared_keys);
+        let turned = secrets::turn(store, &wish.name, (before, next.preshared_keys), now).await?;
         let site = &draft.sites[&wish.name];
         let step = Step {
             network: wish.name.clone(),
@@ -68,7 +70,7 @@ pub(super) async fn plan(
             after: Some(spec(&wish.name, &next)),
             revision: site.record.revision(),
             upto: site.record.revision(),
-            transaction: transaction.and(site.record.write(Some(&next))),
+            transaction: transaction.and(turned).and(site.record.write(Some(&next))),
         };
         draft.step(*asked, step);
         draft.sites.entry(wish.name.clone()).and_modify(|s| s.proposal.mode = Some(next.mode));
@@ -128,6 +130,9 @@ fn body(
             .or(present.map(|body| body.key_rotation_seconds))
             .unwrap_or(0),
         mtu: wish.mtu.unwrap_or_else(|| present.and_then(|body| body.mtu)),
+        preshared_keys: wish
+            .preshared_keys
+            .unwrap_or_else(|| present.is_some_and(|body| body.preshared_keys)),
     }
 }
 
@@ -139,5 +144,6 @@ fn spec(name: &NetworkName, body: &NetworkBody) -> Kind {
         mode: convert::mode_message(body.mode).into(),
         key_rotation: convert::key_rotation_message(body.key_rotation_seconds),
         mtu: Some(body.mtu.map_or(0, Mtu::bytes)),
+        preshared_keys: body.preshared_keys.then_some(true),
     })
 }

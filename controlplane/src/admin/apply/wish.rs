@@ -47,6 +47,7 @@ pub(super) struct NetworkWish {
     pub(super) key_rotation_seconds: Option<u64>,
     /// What the path carries, where that is what is wished.
     pub(super) mtu: Option<Option<Mtu>>,
+    pub(super) preshared_keys: Option<bool>,
 }
 
 pub(super) struct PolicyWish {
@@ -150,8 +151,16 @@ impl Wishes {
         let parts = (name, mode, rotation, mtu);
         if let (Some(name), Some(mode), Some(key_rotation_seconds), Some(mtu)) = parts {
             let mode = convert::mode_of(mode);
-            let wish =
-                NetworkWish { name, ipv4_range, ipv6_range, mode, key_rotation_seconds, mtu };
+            let preshared_keys = spec.preshared_keys;
+            let wish = NetworkWish {
+                name,
+                ipv4_range,
+                ipv6_range,
+                mode,
+                mtu,
+                key_rotation_seconds,
+                preshared_keys,
+            };
             self.networks.push((asked, wish));
         }
     }

@@ -12,6 +12,7 @@ mod policies;
 mod races;
 mod refusals;
 mod requests;
+mod secrets;
 mod store;
 mod tokens;
 mod watch;

@@ -128,6 +128,7 @@ async fn two_networks_made_at_once_never_overlap() {
         mode: wattle_model::Mode::Mesh,
         key_rotation_seconds: 0,
         mtu: None,
+        preshared_keys: false,
     };
     let theirs = Transaction::default()
         .create(keys::network(&other), encode_first(&body))

@@ -83,6 +83,12 @@ impl World {
         self.store.head().await.unwrap()
     }
 
+    /// Waits until the view has all that the store has.
+    pub(super) async fn reached(&self) {
+        let head = self.head().await;
+        self.replica.live.head().wait_for(|reached| *reached >= head).await.unwrap();
+    }
+
     /// A request id that nobody used.
     pub(super) fn id(&self) -> Bytes {
         self.requests.fetch_add(1, Ordering::Relaxed).to_be_bytes().to_vec().into()

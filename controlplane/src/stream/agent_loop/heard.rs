@@ -9,7 +9,7 @@ use super::{
         farewell::Farewell,
         hello::FullSet,
         record::{Applied, Rejected},
-        reports::Endpoints,
+        reports::Reported,
     },
     AgentLoop,
 };
@@ -86,7 +86,8 @@ impl AgentLoop {
         let observed = observed_endpoint(self.call.address, report.listen_port);
         self.registration.note(|info| info.data_plane = report.data_plane);
         self.config.observe(observed);
-        self.reports.offer(Endpoints { own: report.endpoints, observed });
+        let Report { endpoints: own, secret_generation, .. } = report;
+        self.reports.offer(Reported { own, observed, secret_generation });
     }
 
     fn resync(&mut self, at: Revision) -> Result<(), Farewell> {

@@ -37,7 +37,7 @@ use super::{
     own_config::OwnConfig,
     own_key::OwnKey,
     record::Entering,
-    reports::Reports,
+    reports::{Reported, Reports},
     requests::Requests,
     sessions::Registration,
     stalls::Watched,
@@ -129,6 +129,7 @@ impl AgentLoop {
         let own = own.ok_or(Farewell::retry(Reason::Behind))?;
         let network = shared.configs.network(&call.network, Revision::ZERO).await;
         let network = network.map_err(unavailable)?;
+        shared.secrets.load().await.map_err(unavailable)?;
         let config = OwnConfig::new(own, network, call.address, hello.config_hash);
         let (cursor, applied, full_set) = match start {
             Start::Resume(revision) => (Cursor::resume(revision), revision, None),
@@ -159,7 +160,7 @@ impl AgentLoop {
             config,
             outdated: None,
             looked_up: Revision::ZERO,
-            own_key: OwnKey::new(hello.public_key),
+            own_key: OwnKey::new(hello.public_key, hello.secret_generation),
             reports: Reports::new(registration.write_at()),
             observations: Observations::new(),
             turn: shared.admission.turn(outlet.gate()),
@@ -299,13 +300,14 @@ impl AgentLoop {
     /// Writes the latest report, if it is time. In a task of its own: this loop stands still while
     /// the agent doesn't read, and mustn't hold up others in the middle of a write.
     fn write_report(&mut self) {
-        let Some((endpoints, done)) = self.reports.begin() else { return };
+        let Some((reported, done)) = self.reports.begin() else { return };
         self.registration.writes(self.reports.not_before());
         let (nodes, node) = (self.shared.nodes.clone(), self.call.node);
-        self.shared.shutdown.spawn("set-endpoints", async move {
-            let written = nodes.set_endpoints(node, &endpoints.own, endpoints.observed).await;
+        self.shared.shutdown.spawn("report", async move {
+            let Reported { own, observed, secret_generation } = reported;
+            let written = nodes.report(node, &own, observed, secret_generation).await;
             if let Err(error) = &written {
-                tracing::debug!(%node, %error, "endpoints not written");
+                tracing::debug!(%node, %error, "a report isn't written");
             }
             // The stream may be over by now.
             let _ = done.send(written.is_ok());

@@ -79,6 +79,7 @@ async fn a_malformed_report_names_the_field() {
         endpoints: vec![Bytes::from_static(endpoint)],
         listen_port,
         data_plane: sync::DataPlane::Userspace.into(),
+        secret_generation: 0,
     };
     let held = Agent::joined(&world, &a, 1).await.cut();
     for (bad, field) in [

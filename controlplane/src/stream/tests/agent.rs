@@ -35,6 +35,7 @@ pub(super) struct Held {
     pub(super) entries: BTreeMap<NodeId, Bytes>,
     pub(super) config: Option<sync::Config>,
     pub(super) public_key: Bytes,
+    pub(super) secret_generation: u64,
 }
 
 /// An open stream.
@@ -85,6 +86,7 @@ impl Held {
             agent_version: "test".to_owned(),
             stream: 0,
             public_key: self.public_key.clone(),
+            secret_generation: self.secret_generation,
         }
     }
 }

@@ -235,6 +235,7 @@ impl Agent {
             endpoints: own.iter().map(|e| e.to_bytes().into()).collect(),
             listen_port,
             data_plane: sync::DataPlane::Kernel.into(),
+            secret_generation: 0,
         };
         self.say(sync_request::Message::Report(report)).await;
     }

@@ -13,6 +13,7 @@ mod lagging;
 mod malformed;
 mod observations;
 mod resume;
+mod secrets;
 mod sight;
 mod veil;
 mod wait;

@@ -16,8 +16,8 @@ use tonic::body::Body;
 use tower::{Layer as _, ServiceExt as _, util::BoxCloneSyncService};
 use wattle_certs::{Identity, KeyPair, ReplicaCertificate, SpiffeId, server_config};
 use wattle_model::{
-    Endpoint, Labels, Mode, Mtu, NetworkName, NodeId, PeerSpec, Policy, PublicKey, ReplicaId,
-    Revision, address_to_bytes,
+    Endpoint, Generation, Labels, Mode, Mtu, NetworkName, NodeId, PeerSpec, Policy, PublicKey,
+    ReplicaId, Revision, address_to_bytes,
 };
 use wattle_proto::{
     entry,
@@ -346,6 +346,7 @@ pub(super) fn entry_of(node: &Node, port: u16) -> Bytes {
         ipv4: Some(ipv4(node)),
         ipv6: None,
         endpoints: vec![Endpoint::new(SocketAddr::from(([192, 0, 2, node.number], port))).unwrap()],
+        secret_generation: Generation::NONE,
     })
 }
 

@@ -6,7 +6,9 @@ use prost::Message as _;
 use wattle_checker::{
     Agent, Call, Heard, Operation, Outcome, Recording, StoreLog, Transaction, What, World,
 };
-use wattle_model::{Digest, History, Mode, NodeId, PeerSpec, PublicKey, Revision, TokenId};
+use wattle_model::{
+    Digest, Generation, History, Mode, NodeId, PeerSpec, PublicKey, Revision, TokenId,
+};
 use wattle_proto::{
     entry,
     record::{NetworkBody, NodeBody, decode_history, encode_changed, encode_first},
@@ -94,6 +96,7 @@ impl Story {
             mode: Mode::Mesh,
             key_rotation_seconds: 0,
             mtu: None,
+            preshared_keys: false,
         };
         let key = format!("v1/network/{NETWORK}");
         let operation = Operation { key, value: Some(encode_first(&network)), modified: 1 };
@@ -253,5 +256,6 @@ fn entry_with(of: NodeId, address: u8, port: u16) -> Bytes {
         ipv4: Some([10, 90, 0, address].into()),
         ipv6: None,
         endpoints: vec![wattle_model::Endpoint::new(endpoint).unwrap()],
+        secret_generation: Generation::NONE,
     })
 }

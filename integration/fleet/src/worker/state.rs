@@ -104,7 +104,7 @@ fn node_of(entry: &Bytes) -> Result<NodeId> {
 
 #[cfg(test)]
 mod tests {
-    use wattle_model::{PeerSpec, PublicKey};
+    use wattle_model::{Generation, PeerSpec, PublicKey};
 
     use super::*;
 
@@ -117,6 +117,7 @@ mod tests {
             ipv4: Some([10, 0, 0, node].into()),
             ipv6: None,
             endpoints: Vec::new(),
+            secret_generation: Generation::NONE,
         })
     }
 

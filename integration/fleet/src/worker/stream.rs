@@ -336,6 +336,7 @@ impl<'a> Stream<'a> {
             agent_version: concat!("fleet ", env!("CARGO_PKG_VERSION")).into(),
             stream: self.agent.next_stream(),
             public_key: Bytes::new(),
+            secret_generation: 0,
         };
         drop(state);
         self.send(sync_request::Message::Hello(hello))
@@ -347,6 +348,7 @@ impl<'a> Stream<'a> {
             endpoints: vec![endpoint],
             listen_port: LISTEN_PORT,
             data_plane: DataPlane::Kernel.into(),
+            secret_generation: 0,
         }))
     }
 

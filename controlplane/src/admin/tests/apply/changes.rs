@@ -1,6 +1,7 @@
 //! What an Apply changes, and what it says of it.
 
 use tonic::Code;
+use wattle_model::{Endpoint, Generation};
 use wattle_proto::admin::{
     ApplyRequest, DeleteNetworkRequest, GetNetworkRequest, GetNodeRequest, GetPolicyRequest,
     LabelNodeRequest, ListPoliciesRequest, Mode, NodeRef, Resource,
@@ -267,8 +268,8 @@ async fn a_change_for_another_revision_is_refused() {
     ]);
     apply(&world, &[at(0, &policy("default/new", "", "")), at(first, &closed())], &[]).await;
     // A node's revision rises with its endpoints, which have nothing to do with its labels.
-    let endpoint = wattle_model::Endpoint::new("192.0.2.7:51820".parse().unwrap()).unwrap();
-    world.nodes.set_endpoints(node.node, &[endpoint], None).await.unwrap();
+    let endpoint = Endpoint::new("192.0.2.7:51820".parse().unwrap()).unwrap();
+    world.nodes.report(node.node, &[endpoint], None, Generation::NONE).await.unwrap();
     let get = GetNodeRequest { node: web() };
     let seen = said(world.admin.get_node(local(get)).await).node.unwrap().revision;
     assert!(seen > node.revision.0);

@@ -149,6 +149,7 @@ async fn ranges_that_somebody_took_meanwhile_are_refused() {
         mode: wattle_model::Mode::Mesh,
         key_rotation_seconds: 0,
         mtu: None,
+        preshared_keys: false,
     };
     let theirs = Transaction::default()
         .create(keys::network(&"other".parse().unwrap()), encode_first(&body))
