@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-tests=${KERNEL_TESTS:-wattle_agent kernel_dataplane kernel_host kernel_keys kernel_loss kernel_smoke endpoints keys mesh moves policy tokens}
+tests=${KERNEL_TESTS:-wattle_agent kernel_dataplane kernel_host kernel_keys kernel_loss kernel_smoke endpoints keys mesh moves policy preshared tokens}
 
 # Builds one test and prints the path of its binary. The packages are those of `make unit` and
 # `make e2e`, so that dependencies are built with the same features, once.

@@ -39,6 +39,17 @@ fn secrets_are_in_no_log_no_output_and_no_process_list() {
     assert!(needles.found_in(token.as_bytes()).is_some(), "this search finds what it looks for");
     let agents = [cluster.agent("n1", &token).unwrap(), cluster.agent("n2", &token).unwrap()];
     agents[0].wait_peers(&["n2"], LIMIT).unwrap();
+    for (generation, asked) in [
+        (1, &["network", "update", "default", "--preshared-keys", "on"][..]),
+        (2, &["network", "rotate-secret", "default"][..]),
+    ] {
+        outputs.of(cluster.control_plane.command(asked).unwrap());
+        wait_until("preshared keys", LIMIT, || {
+            let keys = &agents[0].status()?["preshared_keys"];
+            Ok((keys["announced"] == generation && keys["peers"] == 1).then_some(()))
+        })
+        .unwrap();
+    }
     wait_until("a renewed certificate", LIMIT, || {
         Ok(agents[0].log()?.contains("the certificate was renewed").then_some(()))
     })
@@ -46,6 +57,7 @@ fn secrets_are_in_no_log_no_output_and_no_process_list() {
     for agent in &agents {
         needles.identity(&agent.state().join("identity.json"));
     }
+    assert!(needles.network_secrets() > 0, "no network's secret is looked for");
     let third = by_stdin(&cluster, &token, &mut outputs);
     needles.identity(&third.join("identity.json"));
     operate(&cluster, &agents, &mut needles, &mut outputs);
@@ -66,6 +78,8 @@ fn operate(cluster: &Cluster, agents: &[Agent], needles: &mut Needles, outputs: 
         &["operator", "list"],
         &["token", "list"],
         &["node", "list"],
+        &["network", "get", "default"],
+        &["get", "networks"],
         &["status"],
     ] {
         outputs.of(cluster.control_plane.command(arguments).unwrap());

@@ -48,6 +48,15 @@ impl Needles {
         let at = text.find("\"wireguard_key\": \"").expect("a WireGuard key") + 18;
         let key = STANDARD.decode(&text[at..at + 44]).unwrap();
         self.bytes(&format!("the WireGuard key in {}", file.display()), &key);
+        for kept in text.split("\"secret\": \"").skip(1) {
+            let secret = STANDARD.decode(&kept[..44]).unwrap();
+            self.bytes(&format!("the network's secret in {}", file.display()), &secret);
+        }
+    }
+
+    /// The network's secrets among them.
+    pub(crate) fn network_secrets(&self) -> usize {
+        self.0.iter().filter(|(what, _)| what.starts_with("the network's secret")).count()
     }
 
     fn bytes(&mut self, what: &str, secret: &[u8]) {
