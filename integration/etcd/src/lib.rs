@@ -5,10 +5,12 @@
 
 mod cluster;
 mod member;
+mod ports;
 mod version;
 
 pub use self::{
     cluster::{EtcdCluster, Tls},
     member::Member,
+    ports::free_addresses,
     version::Version,
 };

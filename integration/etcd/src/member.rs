@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::cluster::Tls;
+use crate::{cluster::Tls, ports::free_addresses};
 
 /// A member, running or not.
 #[derive(Debug)]
@@ -32,7 +32,8 @@ pub struct Member {
 
 impl Member {
     pub(crate) fn new(name: String, folder: PathBuf, tls: Option<Tls>) -> Result<Self> {
-        let [client, peer, metrics] = free_addresses()?;
+        let free = free_addresses(3)?;
+        let [client, peer, metrics] = [free[0], free[1], free[2]];
         Ok(Self { name, folder, client, peer, metrics, tls, child: None })
     }
 
@@ -165,12 +166,4 @@ impl Drop for Member {
             let _ = child.wait();
         }
     }
-}
-
-/// Addresses that nobody has now. All are held until the last one is found.
-fn free_addresses() -> Result<[SocketAddr; 3]> {
-    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let held = [listen()?, listen()?, listen()?];
-    let [a, b, c] = &held;
-    Ok([a.local_addr()?, b.local_addr()?, c.local_addr()?])
 }

@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 use tokio::process::Child;
-use wattle_etcd::{EtcdCluster, Version};
+use wattle_etcd::{EtcdCluster, Version, free_addresses};
 use wattle_runtime::credential::OperatorCredential;
 
 use crate::server::{Usage, no_errors, serve, terminate};
@@ -42,6 +42,7 @@ impl Several {
         let folder = tempfile::Builder::new().prefix("wattle-fleet-").tempdir()?;
         let etcd = EtcdCluster::start(Version::V36, MEMBERS)?;
         let addresses = free_addresses(count)?;
+        let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
         let own = ["--store", "etcd", "--etcd-endpoints", &etcd.urls().join(",")];
         let arguments: Vec<String> = own.into_iter().map(str::to_owned).collect();
         let replica = |address| Replica { address, child: None, spent_micros: 0 };
@@ -153,11 +154,4 @@ fn data(folder: &Path, number: usize) -> PathBuf {
 
 fn log(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("replica-{number}.log"))
-}
-
-/// Addresses that nobody has now. All are held until the last one is found.
-fn free_addresses(count: usize) -> Result<Vec<String>> {
-    let held = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    let held: Vec<TcpListener> = held.collect::<Result<_, _>>()?;
-    held.iter().map(|listener| Ok(listener.local_addr()?.to_string())).collect()
 }
