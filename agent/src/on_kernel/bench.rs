@@ -103,8 +103,13 @@ async fn devices(size: u32) -> Figures {
     let peers: Vec<PeerSpec> = (0..size).map(numbered).collect();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("peers.conf");
-    fs::write(&file, peers.iter().map(section).collect::<String>()).unwrap();
-    let (file, key) = (file.display(), key_file(&netns, &folder));
+    let key = key_file(&netns, &folder);
+    // Where the file names no key, `wg syncconf` takes the link's away.
+    let interface =
+        format!("[Interface]\nPrivateKey = {}\n", fs::read_to_string(&key).unwrap().trim());
+    let sections = peers.iter().map(section);
+    fs::write(&file, std::iter::once(interface).chain(sections).collect::<String>()).unwrap();
+    let file = file.display();
 
     let (mut ours, mut add, mut sync) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..SETS {
